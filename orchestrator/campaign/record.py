@@ -1,0 +1,180 @@
+"""The record of a study: what its ledger says, folded into arms, configurations and trials.
+
+One fold serves everybody: the campaign that decides, the tracker, the live view, ``status`` and the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from workloads.catalogue import Value
+
+TrialState = Literal["running", "complete", "pruned", "failed"]
+ConfigurationState = Literal["running", "complete", "pruned", "failed"]
+Event = Mapping[str, Any]
+"""One ledger line: ``event`` (its kind), ``t`` (seconds since the epoch) and the kind's own fields."""
+
+
+@dataclass
+class TrialRecord:
+    """One training run."""
+
+    key: str
+    arm: str
+    stage: str
+    protocol: str
+    number: int
+    """The configuration it trains (search), or the selected one (confirm)."""
+    seed: int
+    params: Mapping[str, Value]
+    state: TrialState = "running"
+    attempts: int = 0
+    started: float = 0.0
+    """Time of the first start, seconds since the epoch."""
+    ended: float | None = None
+    reports: dict[int, Mapping[str, float]] = field(default_factory=dict)
+    """By epoch."""
+    report_times: dict[int, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Of the finished trial (contract.TrialResult.metrics)."""
+    seconds: float = 0.0
+    """Busy seconds (training and evaluation) of the attempts that ended."""
+    reason: str = ""
+    """Why it was pruned or failed, in a sentence."""
+    failures: list[str] = field(default_factory=list)
+    """What ended each failed attempt."""
+
+
+@dataclass
+class ConfigurationRecord:
+    """One point of an arm's search space, with a trial for each search seed that it got."""
+
+    arm: str
+    number: int
+    params: Mapping[str, Value]
+    state: ConfigurationState = "running"
+    value: float | None = None
+    """The objective's mean over its finished seeds (smaller is better; above 1: the guard was not met)."""
+    reason: str = ""
+    trials: dict[int, TrialRecord] = field(default_factory=dict)
+    """By seed."""
+
+
+@dataclass
+class ArmRecord:
+    """One arm: its search and, after the selection, its confirm trials."""
+
+    name: str
+    configurations: list[ConfigurationRecord] = field(default_factory=list)
+    exhausted: bool = False
+    """Its space holds no more configurations."""
+    selected: int | None = None
+    """Number of the frozen winner."""
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    """The ``selected`` event: params, value, commit, data hash."""
+    confirms: dict[int, TrialRecord] = field(default_factory=dict)
+    """By seed."""
+    failure: str = ""
+    """Why nothing could be selected, where that is so."""
+
+
+@dataclass
+class StudyRecord:
+    """All that happened in a study."""
+
+    study: str = ""
+    sessions: list[Mapping[str, Any]] = field(default_factory=list)
+    """The ``opened`` events: one for each run of the command (versions, commit, hardware, data, command)."""
+    closed: list[Mapping[str, Any]] = field(default_factory=list)
+    """The ``closed`` events (``reason``: done, interrupted, failed)."""
+    arms: dict[str, ArmRecord] = field(default_factory=dict)
+    trials: dict[str, TrialRecord] = field(default_factory=dict)
+    """By key, in the order of their first start."""
+
+    def apply(self, event: Event) -> None:
+        """Take one event in; unknown kinds are ignored, repeated ones change nothing."""
+        handler = getattr(self, "_" + event["event"], None)
+        if handler is not None:
+            handler(event)
+
+    @classmethod
+    def fold(cls, events: Iterable[Event]) -> StudyRecord:
+        record = cls()
+        for event in events:
+            record.apply(event)
+        return record
+
+    def _opened(self, event: Event) -> None:
+        self.study = event["study"]
+        self.sessions.append(event)
+        for name in event["arms"]:
+            self.arms.setdefault(name, ArmRecord(name))
+
+    def _closed(self, event: Event) -> None:
+        self.closed.append(event)
+
+    def _configured(self, event: Event) -> None:
+        arm = self.arms[event["arm"]]
+        if event["number"] == len(arm.configurations):
+            arm.configurations.append(ConfigurationRecord(event["arm"], event["number"], event["params"]))
+
+    def _exhausted(self, event: Event) -> None:
+        self.arms[event["arm"]].exhausted = True
+
+    def _started(self, event: Event) -> None:
+        key = event["key"]
+        arm = self.arms[event["arm"]]
+        trial = self.trials.get(key)
+        if trial is None:
+            number = event["number"]
+            trial = TrialRecord(
+                key,
+                event["arm"],
+                event["stage"],
+                event["protocol"],
+                number,
+                event["seed"],
+                arm.configurations[number].params,
+                started=event["t"],
+            )
+            self.trials[key] = trial
+            home = arm.confirms if event["stage"] == "confirm" else arm.configurations[number].trials
+            home[event["seed"]] = trial
+        trial.attempts = event["attempt"]
+
+    def _reported(self, event: Event) -> None:
+        trial = self.trials[event["key"]]
+        trial.reports.setdefault(event["epoch"], event["metrics"])
+        trial.report_times.setdefault(event["epoch"], event["t"])
+
+    def _attempt_failed(self, event: Event) -> None:
+        trial = self.trials[event["key"]]
+        trial.failures.append(event["reason"])
+        trial.seconds += event["seconds"]
+
+    def _finished(self, event: Event) -> None:
+        trial = self.trials[event["key"]]
+        if trial.ended is not None:
+            return
+        trial.state = event["state"]
+        trial.ended = event["t"]
+        trial.metrics = event["metrics"]
+        trial.seconds += event["seconds"]
+        trial.reason = event["reason"]
+
+    def _settled(self, event: Event) -> None:
+        configuration = self.arms[event["arm"]].configurations[event["number"]]
+        configuration.state = event["state"]
+        configuration.value = event["value"]
+        configuration.reason = event["reason"]
+
+    def _selected(self, event: Event) -> None:
+        arm = self.arms[event["arm"]]
+        if arm.selected is None:
+            arm.selected = event["number"]
+            arm.selection = event
+
+    def _unselected(self, event: Event) -> None:
+        self.arms[event["arm"]].failure = event["reason"]

@@ -1,0 +1,162 @@
+"""What a study is: typed, frozen, complete. Every default stands here and is printed by ``plan``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from workloads.catalogue import Term, Value
+from workloads.contract import (
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    NoiseConfig,
+    ParameterValue,
+    TrainingConfig,
+)
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """One loss with its search space.
+
+    ``space`` maps a flat parameter name to its term. Names are those of the loss (``tau``), an expression of
+    one of its parameters (``mu.scale``), or a training setting that an arm may set for itself (``lr``,
+    ``weight_decay``). Parameters that the study does not mention stay at the loss's defaults.
+    """
+
+    name: str
+    loss: str
+    space: Mapping[str, Term]
+
+
+@dataclass(frozen=True)
+class PrunerSpec:
+    """When a trial is stopped early."""
+
+    name: Literal["median", "successive_halving", "hyperband", "wilcoxon", "none"] = "median"
+    warmup_epochs: int = 0
+    """No trial is stopped before it has finished this many epochs."""
+    params: Mapping[str, Value] = field(default_factory=dict)
+    """The pruner's own parameters, by their Optuna names (``n_startup_trials``, ``reduction_factor`` ...)."""
+
+
+@dataclass(frozen=True)
+class GuardSpec:
+    """Keeps a network that rejects noise but cannot classify from winning."""
+
+    max_drop: float = 0.05
+    """Largest loss of validation accuracy against the arm's best configuration (0.05: five points)."""
+    min_accuracy: float = 0.0
+    """Smallest validation accuracy, whatever the others reach."""
+
+
+@dataclass(frozen=True)
+class SearchSpec:
+    """How each arm's parameters are found; validation data only."""
+
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    trials: int = 20
+    """Configurations an arm (``grid``: at most; the whole grid where it is smaller)."""
+    seeds: tuple[int, ...] = (0,)
+    """Training seeds of each configuration; its value is the mean over them."""
+    sampler_seed: int = 0
+    parallel: int = 2
+    """Configurations of one arm in flight at once. In deterministic mode part of what is decided."""
+    deterministic: bool = True
+    """Decisions depend on results only, never on the order in which they arrive."""
+    objective: Literal["noise_fpr95"] = "noise_fpr95"
+    pruner: PrunerSpec = PrunerSpec()
+    guard: GuardSpec = GuardSpec()
+
+
+@dataclass(frozen=True)
+class ConfirmSpec:
+    """The winners, trained again on fresh seeds, with the sealed test opened."""
+
+    seeds: tuple[int, ...] = (100, 101, 102, 103, 104)
+    """The same for every arm: seeds are paired. Disjoint from the search seeds."""
+
+
+@dataclass(frozen=True)
+class RetrySpec:
+    """How often a trial is tried again, by what ended it."""
+
+    exception: int = 1
+    out_of_memory: int = 1
+    lost: int = 3
+    """The worker or its node went away."""
+    diverged: int = 0
+    """NaN or infinity; the same seed gives the same NaN on CPU."""
+
+
+@dataclass(frozen=True)
+class ExecutionSpec:
+    """How it runs; changes no result and may be changed between two runs of one study."""
+
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float = 0.0
+    max_concurrent: int | None = None
+    """Trials side by side; None: as many as the cluster holds."""
+    retries: RetrySpec = RetrySpec()
+
+
+@dataclass(frozen=True)
+class TrackingSpec:
+    """Where MLflow records go; may be changed between two runs of one study."""
+
+    uri: str | None = None
+    """None: ``MLFLOW_TRACKING_URI``, else an SQLite store in the output folder."""
+    experiment: str | None = None
+    """None: the study's name."""
+
+
+@dataclass(frozen=True)
+class ReportSpec:
+    """What the answer rests on; declared before anything runs."""
+
+    primary: tuple[str, ...] = ("ood/near/fpr95", "ood/far/fpr95")
+    """The primary family (Holm-corrected together); ``ood/...`` names are of the headline score."""
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """A study, as one question with arms to compare."""
+
+    name: str
+    data: DataConfig
+    model: ModelConfig
+    arms: Mapping[str, ArmSpec]
+    question: str = ""
+    baseline: str = ""
+    """The arm that the others are compared with; default: the first arm."""
+    protocols: tuple[Literal["standard"], ...] = ("standard",)
+    training: TrainingConfig = TrainingConfig()
+    noise: NoiseConfig = NoiseConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    search: SearchSpec = SearchSpec()
+    confirm: ConfirmSpec = ConfirmSpec()
+    execution: ExecutionSpec = ExecutionSpec()
+    tracking: TrackingSpec = TrackingSpec()
+    report: ReportSpec = ReportSpec()
+
+
+Params = Mapping[str, Value]
+"""One point of an arm's space: flat names, plain values."""
+
+__all__ = [
+    "ArmSpec",
+    "ConfirmSpec",
+    "ExecutionSpec",
+    "GuardSpec",
+    "ParameterValue",
+    "Params",
+    "PrunerSpec",
+    "ReportSpec",
+    "RetrySpec",
+    "SearchSpec",
+    "StudySpec",
+    "TrackingSpec",
+]

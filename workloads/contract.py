@@ -1,0 +1,183 @@
+"""The contract between the two packages: all that the orchestrator may know of a training run.
+
+Everything here is frozen, plain and JSON-serialisable; nothing imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from workloads.catalogue import Value
+
+Stage = Literal["search", "confirm", "audit"]
+Protocol = Literal["standard", "long_tailed", "continual"]
+ParameterValue = Value | Mapping[str, Value]
+"""A value, or an expression of it such as ``{"scale": 2000.0}``."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is learned, and what must be rejected."""
+
+    source: str
+    """Name in the catalogue of data sources."""
+    id_classes: tuple[int, ...] | None = None
+    """Source labels that are in-distribution, relabelled 0..C-1 in this order; None: all."""
+    validation_fraction: float = 0.2
+    """Share of the training part that is held out for validation, stratified by class."""
+    split_seed: int = 0
+    """Seed of that split (the same for every trial of a study)."""
+    near_ood: tuple[str, ...] = ()
+    """Near-OOD test sets, by name in the source's catalogue entry."""
+    far_ood: tuple[str, ...] = ()
+    """Far-OOD test sets."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The architecture, by catalogue name, with its parameters."""
+
+    name: str
+    params: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The recipe, the same for every arm but for what the arm itself sets (``lr``, ``weight_decay``)."""
+
+    epochs: int = 20
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    """Peak learning rate."""
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    schedule: Literal["constant", "cosine", "step"] = "cosine"
+    milestones: tuple[float, ...] = (0.4, 0.7)
+    """``step`` only: fractions of training at which the rate is multiplied by ``gamma``."""
+    gamma: float = 0.1
+    warmup_epochs: int = 0
+    """Linear warm-up from 0 to ``lr``, in epochs."""
+    augmentation: Literal["none", "crop", "crop_flip"] = "none"
+    """``crop``: random crop after zero padding; ``crop_flip``: also a horizontal flip at random."""
+    clip_grad_norm: float | None = None
+    """Largest L2 norm of the gradient, or None."""
+    evaluate_every: int = 1
+    """Epochs between validation reports (the last epoch always reports)."""
+    checkpoint_every: int = 5
+    """Epochs between resumable checkpoints; no influence on any result."""
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """The Gaussian-noise validation set: clip(N(mean, sigma), 0, 1) in pixel space, stored as uint8."""
+
+    sigmas: tuple[float, ...] = (0.25,)
+    mean: float = 0.5
+    size: int = 1000
+    """Images per sigma."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is measured of a confirmed model."""
+
+    scores: tuple[str, ...] = ("msp", "mls", "energy")
+    headline: str = "msp"
+    """The score of the objective, the table and the comparison; one of ``scores``."""
+    ece_bins: int = 15
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """One training run, complete: two equal configurations give equal results (on CPU, to the bit)."""
+
+    arm: str
+    stage: Stage
+    protocol: Protocol
+    seed: int
+    loss: str
+    """Catalogue name, or the import path of a user's own loss."""
+    loss_params: Mapping[str, ParameterValue]
+    data: DataConfig
+    data_hash: str
+    """Content hash of the prepared data (see ``workloads.run.prepare``)."""
+    model: ModelConfig
+    training: TrainingConfig
+    noise: NoiseConfig
+    evaluation: EvaluationConfig
+
+    @property
+    def key(self) -> str:
+        """16 hex digits: a hash of everything that can change the result. Names the trial's folder."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        record: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return record
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> TrialConfig:
+        """The inverse of :meth:`to_dict`, also after a trip through JSON (lists become tuples again)."""
+        nested = {
+            "data": DataConfig,
+            "model": ModelConfig,
+            "training": TrainingConfig,
+            "noise": NoiseConfig,
+            "evaluation": EvaluationConfig,
+        }
+        values = dict(record)
+        for name, kind in nested.items():
+            values[name] = kind(
+                **{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
+            )
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What a trial says after an epoch that it evaluated. Reports may repeat after a resume."""
+
+    epoch: int
+    """Finished epochs, 1..training.epochs."""
+    metrics: Mapping[str, float]
+    """``train/loss``, ``train/accuracy``, ``train/lr``, ``validation/accuracy``, ``validation/nll``,
+    ``noise/fpr95`` and ``noise/auroc`` (headline score, means over the sigmas), ``loss/...`` (stats of the
+    loss)."""
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a trial that ran to its end measured. ``docs/metrics.md`` explains every name."""
+
+    metrics: Mapping[str, float]
+    """Search: those of the last report. Confirm: also ``test/accuracy``, ``calibration/...``,
+    ``ood/<score>/<set, near or far>/<metric>``."""
+    train_seconds: float
+    evaluation_seconds: float
+    parameters: int
+    """Trainable parameters of the model and the loss."""
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss or the weights stopped being finite."""
+
+
+class DataMissing(FileNotFoundError):
+    """A data source's files are not where they should be; the message says how to get them."""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
