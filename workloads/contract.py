@@ -167,6 +167,27 @@ class TrialResult:
     """Trainable parameters of the model and the loss."""
 
 
+@dataclass(frozen=True)
+class DataFacts:
+    """What the data turned out to be, once prepared: hashed into every trial key, printed in the report."""
+
+    hash: str
+    """Over every prepared array (train, validation, test, noise, OOD), 16 hex digits."""
+    num_train: int
+    """Training images, after the validation split."""
+    num_validation: int
+    num_test: int
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    sets: Mapping[str, Mapping[str, Value]]
+    """Every prepared set by name: ``kind`` (train, validation, test, noise, near, far), ``size``, ``hash``."""
+
+
+class SealedTest(PermissionError):
+    """A trial of stage ``search`` asked for test data."""
+
+
 class TrainingDiverged(ArithmeticError):
     """The loss or the weights stopped being finite."""
 
