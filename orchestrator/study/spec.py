@@ -48,8 +48,8 @@ class GuardSpec:
 
     max_drop: float = 0.05
     """Largest loss of validation accuracy against the arm's best configuration (0.05: five points)."""
-    min_accuracy: float = 0.0
-    """Smallest validation accuracy, whatever the others reach."""
+    min_accuracy: float | None = None
+    """Smallest validation accuracy, whatever the others reach; None: midway between chance and 1."""
 
 
 @dataclass(frozen=True)

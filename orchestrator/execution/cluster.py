@@ -1,0 +1,92 @@
+"""The Ray cluster: the one that is named, else a local one that this process starts and stops."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import Unavailable
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # The ledger is the record; Tune's own snapshot is never read, so it need not be written.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a study runs on."""
+
+    address: str
+    """``local``, or the address of a running cluster."""
+    cpus: float
+    gpus: float
+    nodes: int
+
+
+def _require_writable_token_path() -> None:
+    """Ray writes an access token under the home folder; where that cannot be written, use a private one."""
+    if os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    home = Path(os.environ.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111
+    if (home / ".ray").is_dir() and os.access(home / ".ray", os.W_OK):
+        return
+    if not (home.is_dir() and os.access(home, os.W_OK)):
+        folder = Path(tempfile.mkdtemp(prefix="orchestrate-token-"))
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(folder / "auth_token")
+
+
+@contextlib.contextmanager
+def connect(address: str | None, *, cpus: float | None = None) -> Iterator[Cluster]:
+    """A connection to Ray for the time of a study.
+
+    Args:
+        address: of a running cluster (``auto``, ``host:port``, ``ray://...``); None: ``RAY_ADDRESS``, else a
+            local cluster that is stopped at the end.
+        cpus: processors of a local cluster; None: all of this machine's.
+    Raises: Unavailable where the named cluster does not answer.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    _require_writable_token_path()
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            count = max(1, int(cpus or len(os.sched_getaffinity(0))))
+            ray.init(
+                num_cpus=count,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=100 * 2**20,
+            )
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        if not address:
+            raise
+        raise Unavailable(
+            f"no Ray cluster answers at {address!r} ({str(error).splitlines()[0]}); nothing was run. "
+            f"Start one there, or leave out --address and RAY_ADDRESS to run on this machine."
+        ) from error
+    try:
+        total = ray.cluster_resources()
+        yield Cluster(address or "local", total.get("CPU", 0.0), total.get("GPU", 0.0), len(ray.nodes()))
+    finally:
+        ray.shutdown()

@@ -1,0 +1,152 @@
+"""What the user sees while a study runs: a live table on a terminal, plain lines on a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.campaign.record import ArmRecord, ConfigurationRecord, StudyRecord
+from orchestrator.execution.forecast import seconds_left
+from orchestrator.study.spec import StudySpec
+
+
+def clock_text(seconds: float) -> str:
+    """Whole minutes and seconds, with hours where there are any: ``1:05``, ``2:00:09``."""
+    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def params_text(params: Mapping[str, Any]) -> str:
+    return " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
+
+
+def value_text(value: float | None) -> str:
+    """An objective value as a person reads it: the FPR95, or that the guard was not met."""
+    if value is None:
+        return ""
+    return f"noise FPR95 {100 * value:.1f} %" if value <= 1 else "below the accuracy guard"
+
+
+class Display:
+    """The view of one session.
+
+    Args:
+        record: the record that the session keeps up to date.
+        plain: lines even on a terminal.
+    """
+
+    def __init__(self, spec: StudySpec, record: StudyRecord, *, plain: bool) -> None:
+        self._spec = spec
+        self._record = record
+        self._began = time.monotonic()
+        self._slots = 0
+        self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self._live: Live | None = None
+        self._plain = plain or not self._console.is_terminal
+
+    def starting(self, *, resumed: bool, study_dir: Path) -> None:
+        word = "going on with" if resumed else "starting"
+        self._line(f"{word} study {self._spec.name} ({len(self._spec.arms)} arms) in {study_dir}")
+
+    def running(self, slots: int) -> None:
+        self._slots = slots
+        self._line(f"Ray is up; {slots} trial{'s' if slots != 1 else ''} side by side")
+        if not self._plain:
+            self._live = Live(
+                console=self._console, get_renderable=self._table, refresh_per_second=4, transient=True
+            )
+            self._live.start()
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """An event that is in the ledger (and, after this call, in the record)."""
+        kind = event["event"]
+        if kind == "attempt_failed":
+            trial = self._record.trials[event["key"]]
+            self._line(f"{trial.arm} {trial.stage} seed {trial.seed}: attempt failed: {event['reason']}")
+        elif kind == "finished" and event["state"] == "failed":
+            trial = self._record.trials[event["key"]]
+            self._line(f"{trial.arm} {trial.stage} seed {trial.seed}: FAILED: {event['reason']}")
+        elif kind == "finished" and self._plain:
+            trial = self._record.trials[event["key"]]
+            if trial.stage == "confirm":
+                self._line(f"{trial.arm} confirm seed {trial.seed} {event['state']}{self._left()}")
+        elif kind == "settled" and self._plain:
+            configuration = self._record.arms[event["arm"]].configurations[event["number"]]
+            what = event["reason"] if event["state"] != "complete" else value_text(event["value"])
+            self._line(
+                f"{event['arm']} #{event['number']} {event['state']} ({params_text(configuration.params)})"
+                f": {what}{self._left()}"
+            )
+        elif kind == "selected":
+            what = value_text(event["value"])
+            self._line(
+                f"{event['arm']}: chosen {params_text(event['params'])}" + (f" ({what})" if what else "")
+            )
+        elif kind == "unselected":
+            self._line(f"{event['arm']}: NO result: {event['reason']}")
+
+    def _left(self) -> str:
+        seconds = seconds_left(self._spec, self._record, self._slots)
+        return "" if seconds is None else f"  [about {clock_text(seconds)} left]"
+
+    def _line(self, text: str) -> None:
+        stamp = clock_text(time.monotonic() - self._began)
+        self._console.print(Text(f"{stamp:>7}  {text}"))
+
+    # -- the live table -------------------------------------------------------------------------------
+
+    def _table(self) -> RenderableType:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("arm")
+        for name in ("searched", "running", "pruned", "failed", "confirmed"):
+            table.add_column(name, justify="right")
+        table.add_column("best so far")
+        for arm in list(self._record.arms.values()):
+            table.add_row(*self._row(arm))
+        seconds = seconds_left(self._spec, self._record, self._slots)
+        left = "" if seconds is None else f", about {clock_text(seconds)} left"
+        foot = (
+            f"{clock_text(time.monotonic() - self._began)} elapsed{left}; Ctrl-C stops and keeps everything"
+        )
+        return Group(table, Text(foot, style="dim"))
+
+    def _row(self, arm: ArmRecord) -> list[str]:
+        configurations = list(arm.configurations)
+        trials = [t for c in configurations for t in list(c.trials.values())] + list(arm.confirms.values())
+        settled = sum(c.state != "running" for c in configurations)
+        confirmed = sum(t.state == "complete" for t in list(arm.confirms.values()))
+        return [
+            arm.name,
+            f"{settled}/{self._spec.search.trials}"
+            if arm.selection.get("value") is not None or settled
+            else "-",
+            str(sum(t.state == "running" for t in trials)),
+            str(sum(c.state == "pruned" for c in configurations)),
+            str(sum(t.state == "failed" for t in trials)),
+            f"{confirmed}/{len(self._spec.confirm.seeds)}",
+            arm.failure or self._best(arm, configurations),
+        ]
+
+    @staticmethod
+    def _best(arm: ArmRecord, configurations: list[ConfigurationRecord]) -> str:
+        if arm.selected is not None:
+            return f"chosen: {params_text(arm.selection['params'])}"
+        complete = [c for c in configurations if c.state == "complete" and c.value is not None]
+        if not complete:
+            return ""
+        best = min(complete, key=lambda c: c.value or 0.0)
+        return f"{value_text(best.value)}  {params_text(best.params)}"

@@ -1,0 +1,57 @@
+"""The study's folder: whose it is, and what happens to an older one."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator.errors import StudyChanged
+from orchestrator.execution.lock import DriverLock
+from orchestrator.study.changes import changes
+from orchestrator.study.dump import to_yaml
+from orchestrator.study.loader import load_study
+from orchestrator.study.spec import StudySpec
+
+_STUDY = "study.yaml"
+
+
+@contextlib.contextmanager
+def claimed(spec: StudySpec, study_dir: Path, *, fresh: bool) -> Iterator[None]:
+    """Hold the study's folder, alone and for this very study, while the body runs.
+
+    Args:
+        fresh: put an older folder aside (under a name with the time) and begin anew.
+    Raises: StudyLocked where another driver holds it; StudyChanged where it holds a study that differs in
+        anything that touches results.
+    """
+    study_dir.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as locks:
+        locks.enter_context(DriverLock(study_dir))
+        if fresh and (study_dir / _STUDY).exists():
+            aside = study_dir.with_name(f"{study_dir.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+            study_dir.rename(aside)
+            locks.close()
+            print(f"the earlier study is kept in {aside}")
+            study_dir.mkdir()
+            locks.enter_context(DriverLock(study_dir))
+        frozen = study_dir / _STUDY
+        if frozen.exists():
+            _require_unchanged(load_study(frozen), spec, study_dir)
+        temporary = study_dir / f"{_STUDY}.new"
+        temporary.write_text(to_yaml(spec))
+        temporary.replace(frozen)
+        yield
+
+
+def _require_unchanged(frozen: StudySpec, spec: StudySpec, study_dir: Path) -> None:
+    differences = changes(frozen, spec)
+    if differences:
+        lines = [f"{study_dir} belongs to this study as it was before these changes:"]
+        lines += [f"  {line}" for line in differences]
+        lines += [
+            "Nothing was run or changed. To start anew and keep the old one under another name, add --fresh;",
+            "to keep both apart, add --out FOLDER or change the study's name.",
+        ]
+        raise StudyChanged("\n".join(lines))

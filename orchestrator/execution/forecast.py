@@ -1,0 +1,52 @@
+"""How much of a study is left: pure arithmetic over its record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from orchestrator.campaign.record import StudyRecord, TrialRecord
+from orchestrator.campaign.space import space_size
+from orchestrator.study.spec import StudySpec
+
+
+def trials_left(spec: StudySpec, record: StudyRecord) -> tuple[float, float]:
+    """Search and confirm trials still to run, running ones counted half.
+
+    Configurations still to come are taken to need as many seeds as those that are settled needed.
+    """
+    search = confirm = 0.0
+    seeds = len(spec.search.seeds)
+    for name, arm in record.arms.items():
+        if arm.failure:
+            continue
+        confirm += len(spec.confirm.seeds) - _ended(arm.confirms.values())
+        if arm.selected is not None:
+            continue
+        size = space_size(spec.arms[name])
+        budget = min(spec.search.trials, size or spec.search.trials)
+        settled = [c for c in arm.configurations if c.state != "running"]
+        usual = sum(len(c.trials) for c in settled) / len(settled) if settled else (seeds + 1) / 2
+        search += (budget - len(arm.configurations)) * usual
+        for configuration in arm.configurations:
+            if configuration.state == "running":
+                search += max(0.5, usual - _ended(configuration.trials.values()))
+    return search, confirm
+
+
+def seconds_left(spec: StudySpec, record: StudyRecord, slots: int) -> float | None:
+    """Wall seconds until the end at the speed so far; None while nothing has ended yet."""
+    search, confirm = trials_left(spec, record)
+    costs = {
+        stage: [t.ended - t.started for t in record.trials.values() if t.stage == stage and t.ended]
+        for stage in ("search", "confirm")
+    }
+    if not costs["search"] and not costs["confirm"]:
+        return None
+    mean = {stage: sum(c) / len(c) for stage, c in costs.items() if c}
+    usual_search = mean.get("search", mean.get("confirm", 0.0))
+    usual_confirm = mean.get("confirm", usual_search)
+    return (search * usual_search + confirm * usual_confirm) / max(slots, 1)
+
+
+def _ended(trials: Iterable[TrialRecord]) -> int:
+    return sum(t.ended is not None for t in trials)

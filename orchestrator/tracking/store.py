@@ -1,0 +1,85 @@
+"""Where MLflow records go: a server, or an SQLite store in the output folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from orchestrator.errors import Unavailable
+
+_DATABASE = "mlflow.db"
+_ARTIFACTS = "mlflow-artifacts"
+
+
+def resolve_uri(spec_uri: str | None, out: Path) -> str:
+    """The tracking URI: the study's, else ``MLFLOW_TRACKING_URI``, else SQLite in the output folder."""
+    return spec_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(out / _DATABASE).resolve()}"
+
+
+def artifact_root(uri: str, out: Path) -> str | None:
+    """Where a local store keeps artifacts; None where a server decides."""
+    return (out / _ARTIFACTS).resolve().as_uri() if uri.startswith("sqlite:") else None
+
+
+def check_store(uri: str) -> str:
+    """A sentence about a store that can be used.
+
+    Raises: Unavailable where it cannot.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "sqlite":
+        path = Path(uri.removeprefix("sqlite:///"))
+        folder = next(p for p in (path, *path.parents) if p.exists())
+        if not os.access(folder, os.W_OK):
+            raise Unavailable(f"MLflow store {uri}: {folder} cannot be written. Give another --out.")
+        return f"{uri} ({'exists' if path.exists() else 'will be made'})"
+    if parts.scheme in ("http", "https"):
+        try:
+            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
+                answer.read()
+        except (urllib.error.URLError, OSError) as error:
+            raise Unavailable(
+                f"the MLflow server at {uri} does not answer ({error}); nothing was run. Start it "
+                f"(mlflow server --host ... --port ...), or unset MLFLOW_TRACKING_URI and tracking.uri "
+                f"to use a store in the output folder."
+            ) from error
+        return f"{uri} answers"
+    raise Unavailable(
+        f"MLflow store {uri!r} is neither sqlite:///... nor http(s)://...; a plain folder is no longer a "
+        f"store that MLflow can write. Leave it out to use SQLite in the output folder."
+    )
+
+
+def free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def serve_ui(uri: str, port: int, host: str) -> int:
+    """Run the MLflow UI on a store until it is stopped; returns its exit status.
+
+    Args:
+        port: 0 for a free one.
+    """
+    if urlsplit(uri).scheme in ("http", "https"):
+        print(f"the records are on a server that has its own UI: {uri}")
+        return 0
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not path.exists():
+        raise Unavailable(f"no MLflow store at {path}: run a study first, or name its folder with --out.")
+    chosen = port or free_port(host)
+    print(f"MLflow UI on http://{host}:{chosen} (store: {path}); Ctrl-C stops it", flush=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--default-artifact-root", (path.parent / _ARTIFACTS).resolve().as_uri()]
+    command += ["--host", host, "--port", str(chosen), "--workers", "1"]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    return subprocess.run(command, env=environment, check=False).returncode
