@@ -181,7 +181,8 @@ class DataFacts:
     image_shape: tuple[int, int, int]
     """Channels, height, width."""
     sets: Mapping[str, Mapping[str, Value]]
-    """Every prepared set by name: ``kind`` (train, validation, test, noise, near, far), ``size``, ``hash``."""
+    """Every prepared set by name: ``kind`` (train, validation, test, noise, near, far), ``size`` and
+    ``hash``."""
 
 
 class SealedTest(PermissionError):

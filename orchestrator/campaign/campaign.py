@@ -19,9 +19,9 @@ from orchestrator.campaign.objective import Objective
 from orchestrator.campaign.record import StudyRecord, TrialRecord
 from orchestrator.campaign.sampling import ArmSearch, make_pruner
 from orchestrator.campaign.search import SearchProgress, Verdict
-from orchestrator.campaign.space import space_size
 from orchestrator.study.resolve import trial_config
 from orchestrator.study.spec import StudySpec
+from orchestrator.study.terms import space_size
 from workloads.contract import DataFacts, Stage, TrialConfig
 
 FailureKind = Literal["exception", "out_of_memory", "lost", "diverged"]
@@ -87,7 +87,7 @@ class Campaign:
         objective = Objective.of(spec, facts.num_classes)
         self._searches: dict[str, SearchProgress] = {}
         for name, arm in spec.arms.items():
-            if space_size(arm) == 1:
+            if space_size(arm.space) == 1:
                 continue
             # Some pruners keep a state; arms must not feel each other.
             pruner = make_pruner(spec.search.pruner, spec.training.epochs, len(spec.search.seeds))

@@ -24,8 +24,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.campaign.space import space_size
 from orchestrator.study.spec import ArmSpec, Params, PrunerSpec, SearchSpec
+from orchestrator.study.terms import space_size
 from workloads.catalogue import Term, Value
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -112,7 +112,7 @@ class ArmSearch:
             free: Mapping[str, Value] = self._grid[number]
             self._create(free)
             return {**self._fixed, **free}
-        size = space_size(self._arm)
+        size = space_size(self._arm.space)
         if size is not None and len(known) >= size:
             return None
         for attempt in range(_DUPLICATES):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.campaign.objective import Objective
+from orchestrator.campaign.objective import Objective, meets_guard
 from orchestrator.campaign.record import ArmRecord, ConfigurationRecord
 from orchestrator.campaign.sampling import ArmSearch
 from orchestrator.study.spec import Params, StudySpec
@@ -254,7 +254,7 @@ class SearchProgress:
             return None
         value, number = min(ranked)
         reason = f"best of {len(complete)} complete configurations (accuracy guard {threshold:.4f})"
-        if value > 1:
+        if not meets_guard(value, len(self._spec.search.seeds)):
             reason += "; it does not meet the guard, none does"
         return Winner(number, value, reason)
 

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.campaign.objective import meets_guard
 from orchestrator.campaign.record import ArmRecord, ConfigurationRecord, StudyRecord
 from orchestrator.execution.forecast import seconds_left
 from orchestrator.study.spec import StudySpec
@@ -29,11 +30,11 @@ def params_text(params: Mapping[str, Any]) -> str:
     return " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
 
 
-def value_text(value: float | None) -> str:
+def value_text(value: float | None, seeds: int) -> str:
     """An objective value as a person reads it: the FPR95, or that the guard was not met."""
     if value is None:
         return ""
-    return f"noise FPR95 {100 * value:.1f} %" if value <= 1 else "below the accuracy guard"
+    return f"noise FPR95 {100 * value:.1f} %" if meets_guard(value, seeds) else "below the accuracy guard"
 
 
 class Display:
@@ -49,6 +50,7 @@ class Display:
         self._record = record
         self._began = time.monotonic()
         self._slots = 0
+        self._seeds = len(spec.search.seeds)
         self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._plain = plain or not self._console.is_terminal
@@ -86,13 +88,15 @@ class Display:
                 self._line(f"{trial.arm} confirm seed {trial.seed} {event['state']}{self._left()}")
         elif kind == "settled" and self._plain:
             configuration = self._record.arms[event["arm"]].configurations[event["number"]]
-            what = event["reason"] if event["state"] != "complete" else value_text(event["value"])
+            what = (
+                event["reason"] if event["state"] != "complete" else value_text(event["value"], self._seeds)
+            )
             self._line(
                 f"{event['arm']} #{event['number']} {event['state']} ({params_text(configuration.params)})"
                 f": {what}{self._left()}"
             )
         elif kind == "selected":
-            what = value_text(event["value"])
+            what = value_text(event["value"], self._seeds)
             self._line(
                 f"{event['arm']}: chosen {params_text(event['params'])}" + (f" ({what})" if what else "")
             )
@@ -141,12 +145,11 @@ class Display:
             arm.failure or self._best(arm, configurations),
         ]
 
-    @staticmethod
-    def _best(arm: ArmRecord, configurations: list[ConfigurationRecord]) -> str:
+    def _best(self, arm: ArmRecord, configurations: list[ConfigurationRecord]) -> str:
         if arm.selected is not None:
             return f"chosen: {params_text(arm.selection['params'])}"
         complete = [c for c in configurations if c.state == "complete" and c.value is not None]
         if not complete:
             return ""
         best = min(complete, key=lambda c: c.value or 0.0)
-        return f"{value_text(best.value)}  {params_text(best.params)}"
+        return f"{value_text(best.value, self._seeds)}  {params_text(best.params)}"

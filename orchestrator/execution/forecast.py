@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from orchestrator.campaign.record import StudyRecord, TrialRecord
-from orchestrator.campaign.space import space_size
 from orchestrator.study.spec import StudySpec
+from orchestrator.study.terms import space_size
 
 
 def trials_left(spec: StudySpec, record: StudyRecord) -> tuple[float, float]:
@@ -22,7 +22,7 @@ def trials_left(spec: StudySpec, record: StudyRecord) -> tuple[float, float]:
         confirm += len(spec.confirm.seeds) - _ended(arm.confirms.values())
         if arm.selected is not None:
             continue
-        size = space_size(spec.arms[name])
+        size = space_size(spec.arms[name].space)
         budget = min(spec.search.trials, size or spec.search.trials)
         settled = [c for c in arm.configurations if c.state != "running"]
         usual = sum(len(c.trials) for c in settled) / len(settled) if settled else (seeds + 1) / 2

@@ -24,7 +24,7 @@ from orchestrator.errors import Interrupted, StudyChanged, StudyFailed, Unavaila
 from orchestrator.execution.display import Display
 from orchestrator.execution.folder import claimed
 from orchestrator.execution.provenance import session_facts
-from orchestrator.study.loader import not_runnable
+from orchestrator.study.catalogue import missing
 from orchestrator.study.spec import StudySpec
 from orchestrator.tracking.store import artifact_root, check_store, resolve_uri
 from orchestrator.tracking.tracker import Tracker, make_writer
@@ -78,18 +78,23 @@ class _Stop:
             raise KeyboardInterrupt
         self.name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
+    def arm(self) -> None:
+        """Catch the signals (again: Ray puts a handler of its own on SIGTERM when it starts)."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self.handle)
+
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
         """Signals are caught while the body runs; outside the main thread they stay with others."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        earlier = {n: signal.signal(n, self.handle) for n in (signal.SIGINT, signal.SIGTERM)}
+        earlier = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+        self.arm()
         try:
             yield
         finally:
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in earlier.items():
+                    signal.signal(number, handler)
 
 
 def run_study(run: StudyRun) -> None:
@@ -98,7 +103,7 @@ def run_study(run: StudyRun) -> None:
     Raises: UserError where nothing was changed; Interrupted after a stop; StudyFailed where an arm has no
         result at the end.
     """
-    reasons = not_runnable(run.spec)
+    reasons = missing(run.spec)
     if reasons:
         raise Unavailable("\n".join([*reasons, "The study can be validated and planned; nothing was run."]))
     uri = resolve_uri(run.spec.tracking.uri, run.out)
@@ -147,6 +152,7 @@ class _Session:
             from orchestrator.execution import cluster
 
             with cluster.connect(self.run.address) as found:
+                self.stop.arm()
                 self._open(preparing.result(), found.address)
                 slots = self._slots(found.cpus, found.gpus)
                 self.display.running(slots)
@@ -276,11 +282,9 @@ class _Session:
                     writer.log_report(reported.folder)
             except Exception as error:  # the store may fail at any call, in its own ways
                 delivered, self.tracker.trouble = False, str(error)
-        if reported:
-            print(f"Report   {reported.folder / 'index.html'}")
-            if delivered and writer is not None:
-                print(f"MLflow   {writer.run_url()}")
-                print(f"         see it with: orchestrate ui --out {self.run.out}", flush=True)
+        if reported and delivered and writer is not None:
+            print(f"MLflow   {writer.run_url()}")
+            print(f"         see it with: orchestrate ui --out {self.run.out}", flush=True)
         if not delivered:
             print(
                 f"MLflow   NOT all was delivered to {self.uri} ({self.tracker.trouble}); nothing is lost: "

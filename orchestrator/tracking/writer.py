@@ -73,7 +73,8 @@ class MlflowWriter:
             for run in page:
                 role = run.data.tags[_PREFIX + "role"]
                 self._runs[role] = run.info.run_id
-                if run.info.status in ("FINISHED", "FAILED", "KILLED") and role.startswith("trial:"):
+                # An interrupted trial's run is KILLED too, but goes on; the state is written at a real end.
+                if run.info.status != "RUNNING" and _PREFIX + "state" in run.data.tags:
                     self._ended.add(role)
             token = page.token
             if not token:
@@ -131,6 +132,8 @@ class MlflowWriter:
         }
         name = f"{trial.arm} {trial.stage} #{trial.number} seed {trial.seed}"
         run_id = self._run(role, name, trial.started, tags, self.arm_run(record, trial.arm))
+        if not new and trial.key not in self._sent and trial.ended is None:
+            self._client.update_run(run_id, status="RUNNING")
         sent = self._sent.setdefault(trial.key, set())
         metrics = [
             Metric(key, value, int(trial.report_times[epoch] * 1000), epoch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.campaign.objective import Objective
+from orchestrator.campaign.objective import Objective, meets_guard
 from orchestrator.study.spec import GuardSpec
 from tests.orchestrator.simulation import study
 
@@ -46,5 +46,13 @@ def test_the_guard_is_midway_between_chance_and_one_until_a_configuration_is_com
 
 def test_the_guard_follows_the_best_accuracy_and_a_given_minimum() -> None:
     assert OBJECTIVE.threshold(0.97) == pytest.approx(0.92)
-    strict = Objective(GuardSpec(max_drop=0.05, min_accuracy=0.95), OBJECTIVE.quantum, 1 / 6)
+    strict = Objective(GuardSpec(max_drop=0.05, min_accuracy=0.95), 2, OBJECTIVE.quantum, 1 / 6)
     assert strict.threshold(0.97) == pytest.approx(0.95)
+
+
+def test_one_seed_below_the_guard_makes_a_configuration_worse_than_any_without() -> None:
+    worst_with_all_above = value(1.0, auroc=0.0)
+    best_with_one_below = (value(0.0) + value(0.0, accuracy=0.79)) / 2
+    assert best_with_one_below > worst_with_all_above
+    assert meets_guard(worst_with_all_above, 2)
+    assert not meets_guard(best_with_one_below, 2)

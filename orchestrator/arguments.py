@@ -1,0 +1,94 @@
+"""The command line's words: commands, their arguments, and what was probably meant by a mistyped one."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from orchestrator.study.suggestion import did_you_mean
+
+CATALOGUES = ("losses", "models", "data", "scores", "samplers", "pruners")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """argparse's message, with what was probably meant."""
+        mistyped = re.search(r"invalid choice: '([^']*)'", message)
+        unknown = re.search(r"unrecognized arguments: (-\S+)", message)
+        if mistyped:
+            word, known = mistyped[1], CATALOGUES if "argument what" in message else tuple(_commands(self))
+            hint = did_you_mean(word, known)
+            if word.endswith((".yaml", ".yml")):
+                hint = f"Did you mean: orchestrate study {word}"
+            message = (
+                f"there is no {'catalogue' if 'argument what' in message else 'command'} {word!r}. {hint}"
+            )
+        elif unknown:
+            actions = (a for p in [self, *_commands(self).values()] for a in p._actions)
+            options = dict.fromkeys(option for action in actions for option in action.option_strings)
+            message = f"{message}. {did_you_mean(unknown[1], options)}"
+        print(f"{self.prog}: {message.rstrip()}\nSee: orchestrate --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    actions = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return {name: command for action in actions for name, command in action.choices.items()}
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib import metadata
+
+        print(f"orchestrate {metadata.version('orchestrate-losses')}")
+        parser.exit()
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="orchestrate",
+        description="Which training loss is really better, by how much, and how surely?",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str, study: str = "") -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        if study:
+            added.add_argument("study", metavar="STUDY", help=study)
+        return added
+
+    def out(to: argparse.ArgumentParser) -> None:
+        to.add_argument("--out", type=Path, default=Path("runs"), help="output folder (default: runs)")
+
+    file, either = "the study's YAML file", "a YAML file, or the name or folder of a study that has run"
+    run = command("study", "run a study, or go on with it", file)
+    out(run)
+    run.add_argument("--address", help="Ray cluster (default: RAY_ADDRESS, else a local one)")
+    run.add_argument("--fresh", action="store_true", help="start anew; an older run is kept, renamed")
+    run.add_argument("--max-concurrent", type=_at_least_one, metavar="N", help="trials side by side")
+    run.add_argument("--plain", action="store_true", help="plain lines in place of the live view")
+    command("validate", "check a study file", file)
+    out(command("plan", "what a study will do, how long it may take, what it can show", file))
+    out(command("status", "where a running or stopped study stands", either))
+    out(command("report", "write the report again and print its summary", either))
+    ui = command("ui", "open the MLflow UI on a study's store")
+    ui.add_argument("study", metavar="STUDY", nargs="?", help=either)
+    out(ui)
+    ui.add_argument("--port", type=int, default=5000, help="default: 5000; 0 for a free one")
+    ui.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
+    listing = command("list", "losses, models, data, scores, samplers and pruners, with their parameters")
+    listing.add_argument("what", nargs="?", choices=CATALOGUES, help="which (default: all)")
+    out(command("doctor", "check versions, devices, data, the MLflow store, disk and folders"))
+    return parser
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}")
+    return int(text)

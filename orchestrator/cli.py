@@ -1,0 +1,269 @@
+"""The command line: parses, wires, maps errors to exit codes. Decides nothing, imports inside commands."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.arguments import CATALOGUES, make_parser
+from orchestrator.errors import OrchestrateError, StudyMissing, Unavailable
+from orchestrator.study.suggestion import did_you_mean
+
+if TYPE_CHECKING:
+    from orchestrator.campaign.record import StudyRecord
+    from orchestrator.execution.session import Reported
+    from orchestrator.study.spec import StudySpec
+
+_INTERRUPTED = 130
+_PIPE_CLOSED = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that lacks a letter of some author's name is no reason to end a command.
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        arguments = make_parser().parse_args([w for w in words if w != "--debug"])
+        arguments.words = words
+        status: int = COMMANDS[arguments.command](arguments)
+        sys.stdout.flush()
+        return status
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except OrchestrateError as error:
+        if debug:
+            traceback.print_exc()
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            print(
+                f"orchestrate: unexpected {type(error).__name__}: {str(error) or 'no message'}. Run again "
+                "with --debug for the traceback; please report it",
+                file=sys.stderr,
+            )
+        return 1
+
+
+# -- commands -----------------------------------------------------------------------------------------------
+
+
+def _study(arguments: argparse.Namespace) -> int:
+    import dataclasses
+
+    from orchestrator.study.catalogue import missing
+    from orchestrator.study.loader import load_study
+    from orchestrator.study.warnings import warnings
+
+    spec = load_study(Path(arguments.study))
+    reasons = missing(spec)
+    if reasons:
+        raise Unavailable("\n".join([*reasons, "It can be validated and planned; nothing was run"]))
+    for warning in warnings(spec):
+        print(f"warning: {warning}", file=sys.stderr)
+    if arguments.max_concurrent is not None:
+        execution = dataclasses.replace(spec.execution, max_concurrent=arguments.max_concurrent)
+        spec = dataclasses.replace(spec, execution=execution)
+    from orchestrator.execution.session import StudyRun, run_study
+
+    # The command that goes on must not throw away what this one made.
+    again = ["orchestrate", *(shlex.quote(w) for w in arguments.words if w != "--fresh")]
+    run_study(
+        StudyRun(
+            spec=spec,
+            out=arguments.out,
+            address=arguments.address,
+            fresh=arguments.fresh,
+            plain=arguments.plain,
+            command=again,
+            report=_reported,
+        )
+    )
+    return 0
+
+
+def _reported(spec: StudySpec, record: StudyRecord, study_dir: Path) -> Reported:
+    """Write the report, and what a session or the terminal wants of it."""
+    from orchestrator.execution.session import Reported
+    from orchestrator.report.build import write_report
+    from orchestrator.report.summary import summary_text
+
+    files = write_report(spec, record, study_dir)
+    return Reported(summary_text(spec, record, study_dir), files.html.parent, _summaries(record))
+
+
+def _summaries(record: StudyRecord) -> Mapping[str, Mapping[str, float]]:
+    """By arm: each confirm metric's mean under its own name, and its standard deviation (ddof 1)."""
+    import statistics
+
+    found: dict[str, dict[str, float]] = {}
+    for name, arm in record.arms.items():
+        done = [t.metrics for t in arm.confirms.values() if t.state == "complete"]
+        shown = found[name] = {}
+        for metric in dict.fromkeys(m for metrics in done for m in metrics):
+            values = [metrics[metric] for metrics in done if metric in metrics]
+            shown[metric] = statistics.fmean(values)
+            if len(values) > 1:
+                shown[f"{metric}_std"] = statistics.stdev(values)
+    return found
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from orchestrator.study.loader import load_study
+    from orchestrator.study.warnings import warnings
+
+    spec = load_study(Path(arguments.study))
+    for warning in warnings(spec):
+        print(f"warning: {warning}")
+    print(f"{arguments.study}: valid; study {spec.name}, {len(spec.arms)} arms: {', '.join(spec.arms)}")
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from orchestrator.report.plan_text import plan_text
+    from orchestrator.study.loader import load_study
+    from orchestrator.study.plan import make_plan
+    from orchestrator.study.warnings import warnings
+
+    spec = load_study(Path(arguments.study))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    plan = make_plan(spec, cores, _measured(spec, arguments.out / spec.name))
+    print(plan_text(spec, plan, warnings(spec)))
+    return 0
+
+
+def _measured(spec: StudySpec, study_dir: Path) -> dict[str, float]:
+    """Seconds that a full trial of each arm took, where this study has run some."""
+    if not (study_dir / "ledger.jsonl").exists():
+        return {}
+    record = _record(study_dir)
+    taken: dict[str, list[float]] = {name: [] for name in spec.arms}
+    for trial in record.trials.values():
+        if trial.state == "complete" and trial.arm in taken:
+            taken[trial.arm].append(trial.seconds)
+    return {name: sum(seconds) / len(seconds) for name, seconds in taken.items() if seconds}
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    import time
+
+    from orchestrator.execution.lock import is_locked
+    from orchestrator.report.status_text import status_text
+
+    spec, study_dir = _locate(arguments.study, arguments.out)
+    record = _record(study_dir)
+    written = (study_dir / "ledger.jsonl").stat().st_mtime
+    running = is_locked(study_dir)
+    print(status_text(spec, record, study_dir, running=running, written=written, now=time.time()))
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    spec, study_dir = _locate(arguments.study, arguments.out)
+    reported = _reported(spec, _record(study_dir), study_dir)
+    print(reported.text)
+    print(f"Report   {reported.folder / 'index.html'}")
+    return 0
+
+
+def _ui(arguments: argparse.Namespace) -> int:
+    from orchestrator.tracking.store import resolve_uri, serve_ui
+
+    uri, out = None, arguments.out
+    if arguments.study is not None:
+        spec, study_dir = _locate(arguments.study, arguments.out)
+        uri, out = spec.tracking.uri, study_dir.parent
+    return serve_ui(resolve_uri(uri, out), arguments.port, arguments.host)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from orchestrator.report.catalogue_text import catalogue_text
+    from orchestrator.study.catalogue import PRUNERS, SAMPLERS
+    from workloads.data.catalogue import SOURCES
+    from workloads.evaluation.catalogue import SCORES
+    from workloads.losses.catalogue import LOSSES
+    from workloads.models.catalogue import MODELS
+
+    entries = dict(zip(CATALOGUES, (LOSSES, MODELS, SOURCES, SCORES, SAMPLERS, PRUNERS), strict=True))
+    chosen = [arguments.what] if arguments.what else list(entries)
+    print("\n\n".join(catalogue_text(name.capitalize(), entries[name]) for name in chosen))
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from orchestrator.doctor import examine
+
+    return examine(arguments.out)
+
+
+COMMANDS = {
+    "study": _study,
+    "validate": _validate,
+    "plan": _plan,
+    "status": _status,
+    "report": _report,
+    "ui": _ui,
+    "list": _list,
+    "doctor": _doctor,
+}
+
+
+# -- studies that have run ----------------------------------------------------------------------------------
+
+
+def _locate(named: str, out: Path) -> tuple[StudySpec, Path]:
+    """A study that has run, and its folder.
+
+    Named by a file, it has the file's report and tracking settings, if nothing else changed since it ran.
+    """
+    from orchestrator.study.changes import changes
+    from orchestrator.study.loader import load_study
+
+    path = Path(named)
+    given = load_study(path) if path.suffix in (".yaml", ".yml") else None
+    if given is not None:
+        study_dir = out / given.name
+    else:
+        study_dir = path if (path / "study.yaml").exists() else out / named
+    if not (study_dir / "study.yaml").exists() or not (study_dir / "ledger.jsonl").exists():
+        ran = sorted(f.parent.name for f in out.glob("*/study.yaml"))
+        hint = did_you_mean(study_dir.name, ran) or f"{out} holds no studies"
+        if given is not None:
+            hint = f"Run it with: orchestrate study {named} --out {out}"
+        raise StudyMissing(f"{study_dir}: no study has run there. {hint}")
+    frozen = load_study(study_dir / "study.yaml")
+    if given is None:
+        return frozen, study_dir
+    if changes(frozen, given):
+        print(f"warning: {named} has changed since it ran; this is the study in {study_dir}", file=sys.stderr)
+        return frozen, study_dir
+    return given, study_dir
+
+
+def _record(study_dir: Path) -> StudyRecord:
+    from orchestrator.campaign.ledger import read_events
+    from orchestrator.campaign.record import StudyRecord
+
+    return StudyRecord.fold(read_events(study_dir / "ledger.jsonl"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

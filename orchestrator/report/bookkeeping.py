@@ -1,0 +1,222 @@
+"""What was spent and chosen: parameters, budgets, failures and where the study ran."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.campaign.objective import meets_guard
+from orchestrator.campaign.record import ConfigurationRecord, StudyRecord, TrialRecord
+from orchestrator.report import numbers
+from orchestrator.report.cells import Cell, Column, Table, row
+from orchestrator.report.comparison import arm_record, confirm_trials, ordered_arms
+from orchestrator.report.statistics import summarise
+from orchestrator.study.spec import GuardSpec, StudySpec
+
+
+def last_metrics(trial: TrialRecord) -> Mapping[str, float]:
+    """What the trial measured: its final metrics, or those of its last report."""
+    if trial.metrics:
+        return trial.metrics
+    return trial.reports[max(trial.reports)] if trial.reports else {}
+
+
+def chosen_configuration(record: StudyRecord, arm: str) -> ConfigurationRecord | None:
+    """The frozen winner of the arm's search, if there is one."""
+    entry = arm_record(record, arm)
+    return None if entry.selected is None else entry.configurations[entry.selected]
+
+
+def parameters_text(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {numbers.parameter(value)}" for name, value in params.items())
+
+
+def chosen_table(spec: StudySpec, record: StudyRecord) -> Table:
+    """The configuration that each arm confirmed, and what the search measured of it."""
+    rows = []
+    for arm in ordered_arms(spec):
+        chosen = chosen_configuration(record, arm)
+        if chosen is None:
+            reason = arm_record(record, arm).failure or "still searching"
+            rows.append(row(arm, numbers.MISSING, numbers.MISSING, *[numbers.MISSING] * 4, reason))
+            continue
+        measured = [last_metrics(trial) for trial in chosen.trials.values() if trial.state == "complete"]
+        value = arm_record(record, arm).selection.get("value", chosen.value)
+        rows.append(
+            row(
+                arm,
+                f"no. {chosen.number} of {len(arm_record(record, arm).configurations)}",
+                parameters_text(chosen.params) or "none to choose",
+                _mean_percent(measured, "noise/fpr95", 1),
+                _mean_percent(measured, "noise/auroc", 2),
+                _mean_percent(measured, "validation/accuracy", 2),
+                numbers.MISSING
+                if value is None
+                else ("met" if meets_guard(value, len(spec.search.seeds)) else "not met"),
+                str(arm_record(record, arm).selection.get("reason", "")),
+            )
+        )
+    columns = (
+        Column("arm"),
+        Column("configuration"),
+        Column("parameters"),
+        Column("FPR95", "noise", numeric=True),
+        Column("AUROC", "noise", numeric=True),
+        Column("accuracy", "validation", numeric=True),
+        Column("guard"),
+        Column("why"),
+    )
+    notes = (
+        f"Chosen on validation data alone: lowest noise FPR95 ({spec.evaluation.headline} score, mean over "
+        f"{numbers.counted(len(spec.search.seeds), 'search seed')}), ties by noise AUROC; configurations are "
+        "numbered from 0.",
+        _guard_note(spec.search.guard),
+    )
+    return Table("Chosen parameters", columns, tuple(rows), notes)
+
+
+def budget_table(spec: StudySpec, record: StudyRecord) -> Table:
+    """What each arm was given and used."""
+    rows = []
+    for arm in ordered_arms(spec):
+        entry = arm_record(record, arm)
+        search = [trial for c in entry.configurations for trial in c.trials.values()]
+        confirm = list(confirm_trials(spec, record, arm).values())
+        states = [trial.state for trial in (*search, *confirm)]
+        spared = _epochs_not_run(spec, entry.configurations)
+        rows.append(
+            row(
+                arm,
+                str(len(entry.configurations)),
+                str(len(states)),
+                *(str(states.count(state)) for state in ("complete", "pruned", "failed", "running")),
+                numbers.seconds(sum(trial.seconds for trial in search)),
+                numbers.seconds(sum(trial.seconds for trial in confirm)),
+                str(spared),
+                _seconds_saved(spared, search),
+            )
+        )
+    columns = (
+        Column("arm"),
+        Column("configurations", numeric=True),
+        *(
+            Column(state, "trials", numeric=True)
+            for state in ("started", "complete", "pruned", "failed", "running")
+        ),
+        Column("search", "busy time", numeric=True),
+        Column("confirm", "busy time", numeric=True),
+        Column("epochs", "saved", numeric=True),
+        Column("time", "saved", numeric=True),
+    )
+    notes = (
+        "Busy time: training and evaluation, summed over the trials. Saved by pruning: the epochs of pruned "
+        "trials and of seeds that a pruned configuration no longer got; the time is an estimate at the arm's "
+        "mean busy time an epoch.",
+    )
+    return Table("Budget", columns, tuple(rows), notes)
+
+
+def failures_table(spec: StudySpec, record: StudyRecord) -> Table:
+    """Everything that failed, also what succeeded at a later attempt."""
+    rows = []
+    for trial in record.trials.values():
+        if trial.state != "failed" and not trial.failures:
+            continue
+        reasons = list(dict.fromkeys(filter(None, [trial.reason, *trial.failures])))
+        outcome = "failed" if trial.state == "failed" else f"{trial.state} after retry"
+        rows.append(
+            row(
+                trial.arm,
+                trial.stage,
+                str(trial.number),
+                str(trial.seed),
+                str(trial.attempts),
+                outcome,
+                "; ".join(reasons) or "no reason recorded",
+            )
+        )
+    for arm in ordered_arms(spec):
+        if failure := arm_record(record, arm).failure:
+            rows.append(row(arm, "search", *["all"] * 2, numbers.MISSING, "nothing selected", failure))
+    labels = ("arm", "stage", "configuration", "seed", "attempts", "outcome", "reason")
+    return Table("Failures", tuple(Column(label) for label in labels), tuple(rows), empty="Nothing failed.")
+
+
+def provenance_table(spec: StudySpec, record: StudyRecord) -> Table:
+    """What would be needed to do it again: command, commit, versions, machine, data and seeds."""
+    if not record.sessions:
+        return Table("Provenance", (Column("what"), Column("value")), (), empty="The study was never opened.")
+    session = record.sessions[-1]
+    commands = session.get("command") or ()
+    pairs: list[tuple[str, str]] = [
+        ("command", commands if isinstance(commands, str) else shlex.join(str(part) for part in commands)),
+        ("commit", str(session.get("commit") or "unknown")),
+        ("started", _moment(record.sessions[0].get("t"))),
+        ("runs of the command", str(len(record.sessions))),
+    ]
+    for name in ("versions", "hardware", "data"):
+        pairs += _flat(name, session.get(name) or {})
+    pairs += [
+        ("model", _described(spec.model.name, spec.model.params)),
+        ("search seeds", _seeds(spec.search.seeds)),
+        ("confirm seeds", _seeds(spec.confirm.seeds)),
+        ("sampler", f"{spec.search.sampler}, seed {spec.search.sampler_seed}"),
+        ("pruner", _described(spec.search.pruner.name, spec.search.pruner.params)),
+        ("split seed, noise seed", f"{spec.data.split_seed}, {spec.noise.seed}"),
+    ]
+    rows = tuple((Cell(name), Cell(text)) for name, text in pairs)
+    return Table("Provenance", (Column("what"), Column("value")), rows)
+
+
+def _guard_note(guard: GuardSpec) -> str:
+    least = (
+        "midway between guessing and 100 %"
+        if guard.min_accuracy is None
+        else numbers.percent(guard.min_accuracy)
+    )
+    drop = numbers.percent(guard.max_drop).removesuffix(" %")
+    return f"Guard: validation accuracy within {drop} points of the arm's best, and at least {least}."
+
+
+def _mean_percent(measured: Iterable[Mapping[str, float]], name: str, decimals: int) -> str:
+    summary = summarise([metrics[name] for metrics in measured if name in metrics])
+    return numbers.fixed(None if summary.mean is None else 100 * summary.mean, decimals)
+
+
+def _epochs_not_run(spec: StudySpec, configurations: Iterable[ConfigurationRecord]) -> int:
+    epochs = spec.training.epochs
+    count = 0
+    for configuration in configurations:
+        pruned = [trial for trial in configuration.trials.values() if trial.state == "pruned"]
+        count += sum(epochs - max(trial.reports, default=0) for trial in pruned)
+        if configuration.state == "pruned":
+            count += epochs * (len(spec.search.seeds) - len(configuration.trials))
+    return count
+
+
+def _seconds_saved(epochs: int, search: Iterable[TrialRecord]) -> str:
+    timed = [trial for trial in search if trial.reports and trial.seconds > 0]
+    run = sum(max(trial.reports) for trial in timed)
+    return numbers.seconds(epochs * sum(trial.seconds for trial in timed) / run) if run else numbers.MISSING
+
+
+def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [pair for name, inner in value.items() for pair in _flat(f"{prefix}: {name}", inner)]
+    if isinstance(value, list | tuple):
+        return [(prefix, " x ".join(str(part) for part in value))]
+    return [(prefix, str(value))]
+
+
+def _described(name: str, params: Mapping[str, Any]) -> str:
+    return f"{name} ({parameters_text(params)})" if params else name
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    return ", ".join(str(seed) for seed in seeds)
+
+
+def _moment(t: Any) -> str:
+    return datetime.fromtimestamp(float(t), UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if t else "unknown"

@@ -1,0 +1,160 @@
+"""What a reader should know before believing the tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from orchestrator.campaign.objective import meets_guard
+from orchestrator.campaign.record import StudyRecord, TrialRecord
+from orchestrator.report import numbers
+from orchestrator.report.bookkeeping import chosen_configuration, last_metrics
+from orchestrator.report.comparison import arm_record, confirm_trials, ordered_arms
+from orchestrator.report.metrics import table_metrics
+from orchestrator.report.statistics import smallest_sign_flip_p
+from orchestrator.study.spec import StudySpec
+from workloads.catalogue import Term, Value
+
+FEW_SEEDS = 5
+EDGE = 0.02
+"""Share of a search range, at each end, that counts as its edge."""
+
+
+def cautions(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
+    """One sentence each, ordered by how much they weigh."""
+    found = [] if is_finished(spec, record) else [f"{progress(spec, record)}: what is shown is provisional."]
+    for arm in ordered_arms(spec):
+        found += _failed(spec, record, arm)
+    found += _few_seeds(spec, record)
+    for arm in ordered_arms(spec):
+        found += _not_finite(spec, record, arm)
+        found += _unguarded(spec, record, arm)
+        found += _at_edge(spec, record, arm)
+        found += _saturated(record, arm)
+    return tuple(found)
+
+
+def is_finished(spec: StudySpec, record: StudyRecord) -> bool:
+    """Every confirm trial has ended, or its arm has nothing to confirm."""
+    return all(
+        bool(arm_record(record, arm).failure)
+        or sum(t.state != "running" for t in confirm_trials(spec, record, arm).values())
+        == len(spec.confirm.seeds)
+        for arm in spec.arms
+    )
+
+
+def progress(spec: StudySpec, record: StudyRecord) -> str:
+    """``Finished: 15 of 15 confirm trials complete``."""
+    trials = [trial for arm in spec.arms for trial in confirm_trials(spec, record, arm).values()]
+    complete = sum(trial.state == "complete" for trial in trials)
+    planned = len(spec.arms) * len(spec.confirm.seeds)
+    state = "Finished" if is_finished(spec, record) else "Not finished"
+    return f"{state}: {complete} of {numbers.counted(planned, 'confirm trial')} complete"
+
+
+def _failed(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:
+    entry = arm_record(record, arm)
+    found = [f"{arm}: nothing could be selected ({entry.failure})."] if entry.failure else []
+    confirm = [t.seed for t in confirm_trials(spec, record, arm).values() if t.state == "failed"]
+    search = [t for c in entry.configurations for t in c.trials.values() if t.state == "failed"]
+    if confirm:
+        seeds = ", ".join(str(seed) for seed in confirm)
+        found.append(
+            f"{arm}: {numbers.counted(len(confirm), 'confirm trial')} failed (seed {seeds}); its means stand "
+            "on the others, which may flatter it."
+        )
+    if search:
+        found.append(f"{arm}: {numbers.counted(len(search), 'search trial')} failed.")
+    return found
+
+
+def _few_seeds(spec: StudySpec, record: StudyRecord) -> list[str]:
+    complete = {
+        arm: sum(t.state == "complete" for t in confirm_trials(spec, record, arm).values())
+        for arm in ordered_arms(spec)
+    }
+    few = {arm: n for arm, n in complete.items() if 0 < n < FEW_SEEDS}
+    if not few:
+        return []
+    named = ", ".join(f"{arm} {n}" for arm, n in few.items())
+    least = min(few.values())
+    floor = numbers.p_equals(smallest_sign_flip_p(least))
+    return [
+        f"Fewer than {FEW_SEEDS} complete seeds ({named}): intervals are wide, and at {least} the sign-flip "
+        f"test cannot go below p {floor}."
+    ]
+
+
+def _not_finite(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:
+    found = []
+    complete = [t for t in confirm_trials(spec, record, arm).values() if t.state == "complete"]
+    for metric in table_metrics(spec):
+        bad = [t.seed for t in complete if not math.isfinite(t.metrics.get(metric.name, math.nan))]
+        if bad:
+            seeds = ", ".join(str(seed) for seed in bad)
+            found.append(f"{arm}: {metric.title} is missing or not finite at seed {seeds} and is left out.")
+    return found
+
+
+def _unguarded(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:
+    value = arm_record(record, arm).selection.get("value")
+    if value is None or meets_guard(value, len(spec.search.seeds)):
+        return []
+    return [f"{arm}: no configuration met the accuracy guard; the least bad one was confirmed."]
+
+
+def _at_edge(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:
+    chosen = chosen_configuration(record, arm)
+    if chosen is None:
+        return []
+    found = []
+    for name, term in spec.arms[arm].space.items():
+        end = edge(term, chosen.params[name]) if name in chosen.params else ""
+        if end:
+            found.append(
+                f"{arm}: the chosen {name} = {numbers.parameter(chosen.params[name])} lies at the {end} end "
+                f"of its search range ({_range(term)}); a better value may lie beyond."
+            )
+    return found
+
+
+def edge(term: Term, value: Value) -> str:
+    """``lower`` or ``upper`` where the value lies at that end of what was searched, else nothing."""
+    if term.kind in ("fixed", "choice") or isinstance(value, bool | str):
+        return ""
+    points = sorted(float(v) for v in term.values if not isinstance(v, bool | str))
+    # Of two grid values each is an end: saying so would tell nothing.
+    if len(points) < (3 if term.kind == "grid" else 2) or points[0] == points[-1]:
+        return ""
+    low, high, at = points[0], points[-1], float(value)
+    if term.kind == "grid":
+        return "lower" if at == low else "upper" if at == high else ""
+    if term.kind == "log_uniform":
+        low, high, at = math.log(low), math.log(high), math.log(at)
+    share = (at - low) / (high - low)
+    return "lower" if share <= EDGE else "upper" if share >= 1 - EDGE else ""
+
+
+def _saturated(record: StudyRecord, arm: str) -> list[str]:
+    chosen = chosen_configuration(record, arm)
+    if chosen is None or not _rejects_all_noise(chosen.trials.values()):
+        return []
+    tied = sum(
+        c.state == "complete" and _rejects_all_noise(c.trials.values())
+        for c in arm_record(record, arm).configurations
+    )
+    return [
+        f"{arm}: the noise metric is saturated (FPR95 0 on every search seed in "
+        f"{numbers.counted(max(tied, 1), 'configuration')}); ties were broken by AUROC."
+    ]
+
+
+def _rejects_all_noise(trials: Iterable[TrialRecord]) -> bool:
+    values = [last_metrics(t).get("noise/fpr95", math.nan) for t in trials if t.state == "complete"]
+    return bool(values) and all(value == 0 for value in values)
+
+
+def _range(term: Term) -> str:
+    points = [numbers.parameter(value) for value in term.values]
+    return ", ".join(points) if term.kind == "grid" else " to ".join(points)

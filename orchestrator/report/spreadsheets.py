@@ -1,0 +1,123 @@
+"""The report's CSV files: the digits of the tables, and every digit beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+
+from orchestrator.campaign.record import StudyRecord
+from orchestrator.report import numbers
+from orchestrator.report.bookkeeping import last_metrics
+from orchestrator.report.comparison import Comparison, confirm_values
+from orchestrator.report.contents import Contents
+from orchestrator.report.metrics import REJECTION_METRICS, Metric, describe, table_metrics
+from orchestrator.report.sentences import sentence
+from orchestrator.report.statistics import Summary, summarise
+from orchestrator.study.spec import StudySpec
+
+
+def main_csv(spec: StudySpec, record: StudyRecord, contents: Contents) -> str:
+    """``table.csv``: for each metric the shown cell, and unscaled mean, std and n in full precision."""
+    metrics = table_metrics(spec)
+    head = ["arm", "n", *(part for metric in metrics for part in _four(metric.name))]
+    rows = []
+    for row in contents.main.rows:
+        arm, count, *cells = (cell.text for cell in row)
+        full = [
+            (text, *_exact(_summary(spec, record, arm, m))) for text, m in zip(cells, metrics, strict=True)
+        ]
+        rows.append([arm, count, *(part for parts in full for part in parts)])
+    return _csv(head, rows)
+
+
+def sets_csv(spec: StudySpec, record: StudyRecord, contents: Contents) -> str:
+    """``per_set.csv``: every OOD set on its own, as ``table.csv``."""
+    headline = spec.evaluation.headline
+    head = ["arm", "set", "kind", "id_share", *(part for rate in REJECTION_METRICS for part in _four(rate))]
+    rows = []
+    for row in contents.sets.rows:
+        arm, name, kind, *cells, share = (cell.text for cell in row)
+        metrics = [describe(f"ood/{headline}/{name}/{rate}", headline) for rate in REJECTION_METRICS]
+        full = [
+            (text, *_exact(_summary(spec, record, arm, m))) for text, m in zip(cells, metrics, strict=True)
+        ]
+        rows.append([arm, name, kind, share, *(part for parts in full for part in parts)])
+    return _csv(head, rows)
+
+
+def comparison_csv(spec: StudySpec, contents: Contents) -> str:
+    """``comparison.csv``: the shown columns, the same in full precision (unscaled) and the sentence."""
+    head = [column.label for column in contents.comparison.columns]
+    head += [
+        "baseline",
+        "metric_name",
+        "planned_pairs",
+        "difference_full",
+        "std_full",
+        "low_full",
+        "high_full",
+    ]
+    head += ["p_full", "p_holm_full", "p_sign_flip_full", "p_sign_flip_smallest", "dz_full", "family_size"]
+    head += ["seeds_needed", "sentence"]
+    rows = [
+        [*(cell.text for cell in row), *_comparison_columns(c), sentence(c, spec.report.confidence)]
+        for c, row in zip(contents.comparisons, contents.comparison.rows, strict=True)
+    ]
+    return _csv(head, rows)
+
+
+def trials_csv(spec: StudySpec, record: StudyRecord) -> str:
+    """``trials.csv``: every trial of the study, in the order in which they started."""
+    names = sorted({name for trial in record.trials.values() for name in trial.params})
+    measured = ("noise/fpr95", "noise/auroc", "validation/accuracy", "test/accuracy")
+    head = ["key", "arm", "stage", "protocol", "configuration", "seed", *names, "params", "state", *measured]
+    head += ["epochs", "attempts", "seconds", "reason"]
+    rows = []
+    for trial in record.trials.values():
+        metrics = last_metrics(trial)
+        rows.append(
+            [
+                *(trial.key, trial.arm, trial.stage, trial.protocol, str(trial.number), str(trial.seed)),
+                *(str(trial.params.get(name, "")) for name in names),
+                json.dumps(dict(trial.params)),
+                trial.state,
+                *(numbers.exact(metrics.get(name)) for name in measured),
+                *(str(max(trial.reports, default=0)), str(trial.attempts), f"{trial.seconds:.3f}"),
+                " ".join(trial.reason.split()),
+            ]
+        )
+    return _csv(head, rows)
+
+
+def _comparison_columns(c: Comparison) -> list[str]:
+    test = c.test
+    full = (test.difference, test.std, test.low, test.high, test.p, c.p_holm)
+    checks = (test.p_permutation, test.p_smallest, test.dz)
+    return [
+        *(c.baseline, c.metric.name, str(c.planned)),
+        *(numbers.exact(value) for value in (*full, *checks)),
+        str(c.family_size),
+        "" if c.seeds_needed is None else str(c.seeds_needed),
+    ]
+
+
+def _summary(spec: StudySpec, record: StudyRecord, arm: str, metric: Metric) -> Summary:
+    return summarise(list(confirm_values(spec, record, arm, metric.name).values()))
+
+
+def _four(name: str) -> tuple[str, str, str, str]:
+    return name, f"{name}/mean", f"{name}/std", f"{name}/n"
+
+
+def _exact(summary: Summary) -> tuple[str, str, str]:
+    return numbers.exact(summary.mean), numbers.exact(summary.std), str(summary.n)
+
+
+def _csv(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return buffer.getvalue()

@@ -1,0 +1,66 @@
+"""What the terminal shows at the end of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.campaign.record import StudyRecord
+from orchestrator.report import numbers
+from orchestrator.report.contents import Contents, assemble
+from orchestrator.report.text import paragraph, table_text
+from orchestrator.study.spec import StudySpec
+
+
+def summary_text(spec: StudySpec, record: StudyRecord, study_dir: Path) -> str:
+    """The report in plain text, at most 100 columns wide.
+
+    Only the distinguishable comparisons of the secondary family are shown; the files hold all of them.
+    """
+    contents = assemble(spec, record)
+    parts = [
+        _head(contents),
+        _answer(contents),
+        _section(contents.main.title, table_text(contents.main, stars=True)),
+        _section(contents.comparison.title, _comparison(contents)),
+        _section(contents.chosen.title, table_text(contents.chosen.without("why"))),
+        _section(contents.budget.title, table_text(contents.budget, notes=False)),
+    ]
+    if contents.warnings:
+        parts.append(_section("Warnings", "\n".join(paragraph(w, bullet="! ") for w in contents.warnings)))
+    if contents.failures.rows:
+        parts.append(_section(contents.failures.title, table_text(contents.failures)))
+    page = study_dir / "report" / "index.html"
+    if page.is_file():
+        parts.append(f"Report: {page}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(contents: Contents) -> str:
+    lines = [contents.title, *([paragraph(contents.question)] if contents.question else [])]
+    return "\n".join([*lines, contents.progress])
+
+
+def _answer(contents: Contents) -> str:
+    if not contents.answers:
+        return _section("Answer", paragraph(contents.comparison.empty))
+    lines = [paragraph(text, bullet="* ") for _, texts in contents.answers for text in texts]
+    return _section("Answer", "\n".join(lines))
+
+
+def _comparison(contents: Contents) -> str:
+    pairs = list(zip(contents.comparisons, contents.comparison.rows, strict=True))
+    shown = tuple(row for c, row in pairs if c.family == "primary" or c.distinguishable)
+    hidden = len(pairs) - len(shown)
+    # The checks are left to the files, so that the table fits in one block.
+    table = contents.comparison.keep(shown).without("family", "p", "sign-flip p")
+    text = table_text(table, keys=2, notes=False)
+    if hidden:
+        what = numbers.counted(hidden, "further comparison")
+        text += "\n" + paragraph(
+            f"  {what} of the secondary family without a distinguishable difference: see the report."
+        )
+    return text
+
+
+def _section(title: str, body: str) -> str:
+    return f"{title}\n{'=' * len(title)}\n{body}"

@@ -1,0 +1,159 @@
+"""A study from its YAML file: strict, complete, all problems at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from orchestrator.errors import Problem, StudyInvalid, UserError
+from orchestrator.study.arms import read_arms
+from orchestrator.study.catalogue import PRUNERS
+from orchestrator.study.completion import completed
+from orchestrator.study.document import Document, Item, Node, compose, is_null, join, kind, read_text, shown
+from orchestrator.study.reader import (
+    BAD,
+    Special,
+    guarded,
+    read_fields,
+    read_parameters,
+    read_record,
+    read_value,
+)
+from orchestrator.study.rules import check
+from orchestrator.study.spec import ArmSpec, PrunerSpec, StudySpec
+from orchestrator.study.suggestion import closest, did_you_mean
+from workloads.contract import ModelConfig
+from workloads.models.catalogue import MODELS
+
+
+def load_study(path: Path) -> StudySpec:
+    """The study that a file describes.
+
+    Raises: StudyInvalid with every problem of the file; UserError where there is no such file.
+    """
+    return parse_study(_text(path), str(path))
+
+
+def parse_study(text: str, file: str) -> StudySpec:
+    """The study that a text describes; ``file`` names it in the problems. Raises StudyInvalid."""
+    doc = Document(file)
+    root = _root(doc, text)
+    if root is not None:
+        spec: StudySpec = read_record(doc, root, StudySpec, "", _SPECIAL)
+        check(doc, spec)
+    if doc.problems:
+        raise StudyInvalid(sorted(doc.problems, key=lambda p: p.line))
+    return completed(spec)
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. {_near_files(path)}".rstrip()) from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder. {_near_files(path / 'study.yaml')}".rstrip()) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise StudyInvalid([Problem(str(path), line, "", "must be text in UTF-8")]) from None
+
+
+def _near_files(path: Path) -> str:
+    """Which study may have been meant: in the same folder, or in ``studies``."""
+    folders = [path.parent, Path("studies")]
+    found = {f.name: f for folder in folders if folder.is_dir() for f in sorted(folder.glob("*.y*ml"))}
+    near = closest(path.name, found) or closest(f"{path.name}.yaml", found)
+    if near is not None:
+        return f"Did you mean {found[near]}?"
+    return f"There are: {', '.join(str(f) for f in found.values())}" if 0 < len(found) <= 14 else ""
+
+
+def _root(doc: Document, text: str) -> Node | None:
+    """The file's top mapping, or None with the reason noted."""
+
+    def note(line: int, rule: str, hint: str = "") -> None:
+        doc.problems.append(Problem(doc.file, line, "", rule, hint))
+
+    try:
+        root = compose(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        tabs = "\\t" in str(error.problem)
+        note(
+            mark.line + 1 if mark else 1,
+            f"is not YAML: {error.problem or error.context}",
+            "Indent with spaces, not tabs" if tabs else "",
+        )
+    except yaml.reader.ReaderError as error:
+        note(text[: error.position].count("\n") + 1, f"is not YAML: {error.reason}")
+    except RecursionError:
+        note(1, "is nested too deeply")
+    else:
+        if isinstance(root, yaml.MappingNode):
+            return root
+        if root is None or is_null(root):
+            note(1, "is empty", "A study needs at least study, data, model and arms")
+        else:
+            note(root.start_mark.line + 1, f"must be a mapping of keys to values; got {shown(root)}")
+    return None
+
+
+def _read_model(doc: Document, node: Node, path: str) -> ModelConfig:
+    """``model: NAME`` or ``model: {name: NAME, params: {...}}``."""
+    if kind(node) != "map":
+        return ModelConfig(_model_name(doc, node, path))
+    params: list[Item] = []
+    name = ""
+    found = {key: (key_node, value_node) for key, key_node, value_node in doc.items(node, path)}
+    for key, (key_node, value_node) in found.items():
+        if key == "name":
+            name = _model_name(doc, value_node, join(path, key))
+        elif key == "params":
+            params = doc.items(value_node, join(path, key))
+        else:
+            doc.problem(join(path, key), "unknown key", did_you_mean(key, ["name", "params"]), key_node)
+    if "name" not in found:
+        doc.problem(join(path, "name"), "required, and missing", node=node)
+    if name not in MODELS:
+        return ModelConfig(name)
+    return ModelConfig(name, read_parameters(doc, params, MODELS[name].parameters, join(path, "params")))
+
+
+def _model_name(doc: Document, node: Node, path: str) -> str:
+    name = guarded(doc, node, path, lambda: read_text(node))
+    if name is BAD:
+        return ""
+    if name not in MODELS:
+        doc.problem(path, f"unknown model; got {name!r}", did_you_mean(name, MODELS), node)
+    return str(name)
+
+
+def _read_pruner(doc: Document, node: Node, path: str) -> PrunerSpec:
+    """``pruner: NAME`` or ``pruner: {name: NAME, warmup_epochs: N, <its own parameters>}``."""
+    if kind(node) != "map":
+        name = read_value(doc, node, get_type_hints(PrunerSpec)["name"], path, {})
+        return PrunerSpec() if name is BAD else PrunerSpec(name)
+    items = doc.items(node, path)
+    fields = ("name", "warmup_epochs")
+    shared = [item for item in items if item[0] in fields]
+    spec: PrunerSpec = read_fields(doc, node, shared, PrunerSpec, path, {})
+    own = [item for item in items if item[0] not in fields]
+    known = PRUNERS[spec.name].parameters
+    if not doc.sound(join(path, "name")):
+        return spec
+    return dataclasses.replace(spec, params=read_parameters(doc, own, known, path, fields))
+
+
+_SPECIAL: Mapping[Any, Special] = {
+    Mapping[str, ArmSpec]: read_arms,
+    ModelConfig: _read_model,
+    PrunerSpec: _read_pruner,
+}

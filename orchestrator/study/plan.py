@@ -1,0 +1,147 @@
+"""What a study will do, in numbers: configurations, trials, time, and what its statistics can show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.study import power, terms
+from orchestrator.study.spec import StudySpec
+from workloads.catalogue import Term
+from workloads.data.catalogue import SOURCES
+from workloads.models.catalogue import MODELS
+
+CPU_FLOPS = 20e9
+"""Assumed speed of one CPU core, FLOP/s."""
+GPU_FLOPS = 100e12 * 0.1
+"""Assumed speed of one GPU: 100 TFLOP/s, of which small networks reach a tenth."""
+ALPHA = 0.05
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """What one arm will do at most."""
+
+    name: str
+    loss: str
+    space: Mapping[str, Term]
+    configurations: int
+    search_trials: int
+    confirm_trials: int
+
+
+@dataclass(frozen=True)
+class TimeEstimate:
+    """How long it may take, and from what that was reckoned."""
+
+    seconds: float
+    trial_seconds: Mapping[str, float]
+    """By arm."""
+    side_by_side: int
+    measured: bool
+    """From trials that ran (True), or from operation counts and an assumed speed (False)."""
+    flop: float
+    """Floating-point operations of one trial, training and validation; 0 where unknown."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a paired comparison with the baseline can show."""
+
+    seeds: int
+    smallest_p: float
+    comparisons: int
+    """Primary metrics times arms other than the baseline: Holm's first step divides alpha by this."""
+    effect: float | None
+    """Smallest Cohen's dz found with 80 % power at alpha .05; None below two seeds."""
+    effect_holm: float | None
+    """The same at Holm's first step."""
+    seeds_for_one: int
+    """Seeds that find dz = 1 with 80 % power at Holm's first step."""
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    arms: tuple[ArmPlan, ...]
+    search_trials: int
+    confirm_trials: int
+    time: TimeEstimate | None
+    """None where the model or the data give no operation counts and nothing was measured."""
+    reach: Reach
+
+
+def make_plan(spec: StudySpec, cores: int, measured: Mapping[str, float] | None = None) -> StudyPlan:
+    """The plan of a study on so many CPU cores; ``measured``: seconds a full trial took, by arm."""
+    arms = tuple(_arm_plan(spec, name) for name in spec.arms)
+    return StudyPlan(
+        arms=arms,
+        search_trials=sum(a.search_trials for a in arms),
+        confirm_trials=sum(a.confirm_trials for a in arms),
+        time=_time(spec, arms, cores, measured or {}),
+        reach=_reach(spec),
+    )
+
+
+def _arm_plan(spec: StudySpec, name: str) -> ArmPlan:
+    arm = spec.arms[name]
+    configurations = terms.configurations(arm.space, spec.search.trials)
+    search_trials = configurations * len(spec.search.seeds)
+    return ArmPlan(name, arm.loss, arm.space, configurations, search_trials, len(spec.confirm.seeds))
+
+
+def trial_flop(spec: StudySpec) -> float:
+    """Operations of one trial: two a multiply-accumulate, forward and backward three times the forward.
+
+    Counts the training images in every epoch and the forward pass of the validation and noise images at
+    every evaluation; 0 where the catalogues do not say.
+    """
+    macs = float(MODELS[spec.model.name].facts.get("macs", 0)) if spec.model.name in MODELS else 0.0
+    facts = SOURCES[spec.data.source].facts if spec.data.source in SOURCES else {}
+    if not macs or "num_train" not in facts:
+        return 0.0
+    images = float(facts["num_train"])
+    if spec.data.id_classes is not None:
+        counts = [float(c) for c in str(facts["class_counts"]).split(",")]
+        images *= sum(counts[c] for c in spec.data.id_classes) / sum(counts)
+    held = images * spec.data.validation_fraction
+    noise = spec.noise.size * len(spec.noise.sigmas)
+    training = spec.training
+    evaluations = -(-training.epochs // training.evaluate_every)
+    return 2 * macs * (3 * (images - held) * training.epochs + (held + noise) * evaluations)
+
+
+def _time(
+    spec: StudySpec, arms: tuple[ArmPlan, ...], cores: int, measured: Mapping[str, float]
+) -> TimeEstimate | None:
+    flop = trial_flop(spec)
+    execution = spec.execution
+    if execution.gpus_per_trial > 0:
+        slots, speed = 1 / execution.gpus_per_trial, GPU_FLOPS * min(1.0, execution.gpus_per_trial)
+    else:
+        slots, speed = cores / execution.cpus_per_trial, CPU_FLOPS * execution.cpus_per_trial
+    if execution.max_concurrent is not None:
+        slots = min(slots, execution.max_concurrent)
+    slots = min(slots, len(arms) * spec.search.parallel * len(spec.search.seeds))
+    side_by_side = max(1, int(slots))
+    if not measured and not flop:
+        return None
+    typical = sum(measured.values()) / len(measured) if measured else flop / speed
+    seconds = {a.name: measured.get(a.name, typical) for a in arms}
+    total = sum((a.search_trials + a.confirm_trials) * seconds[a.name] for a in arms)
+    return TimeEstimate(total / side_by_side, seconds, side_by_side, bool(measured), flop)
+
+
+def _reach(spec: StudySpec) -> Reach:
+    seeds = len(spec.confirm.seeds)
+    comparisons = len(spec.report.primary) * (len(spec.arms) - 1)
+    first_step = ALPHA / max(1, comparisons)
+    enough = seeds >= 2
+    return Reach(
+        seeds=seeds,
+        smallest_p=power.smallest_p(seeds),
+        comparisons=comparisons,
+        effect=power.detectable_effect(seeds, ALPHA, POWER) if enough else None,
+        effect_holm=power.detectable_effect(seeds, first_step, POWER) if enough else None,
+        seeds_for_one=next(n for n in range(2, 1000) if power.detectable_effect(n, first_step, POWER) <= 1),
+    )

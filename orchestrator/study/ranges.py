@@ -1,0 +1,110 @@
+"""The valid range of every number in a study file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.study.spec import (
+    ConfirmSpec,
+    ExecutionSpec,
+    GuardSpec,
+    PrunerSpec,
+    ReportSpec,
+    RetrySpec,
+    SearchSpec,
+)
+from workloads.catalogue import Parameter, Value
+from workloads.contract import DataConfig, EvaluationConfig, NoiseConfig, TrainingConfig
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number; ``*_open`` excludes the bound itself, None means no bound."""
+
+    low: float | None = None
+    high: float | None = None
+    low_open: bool = False
+    high_open: bool = False
+
+    @classmethod
+    def of(cls, parameter: Parameter) -> Range:
+        """What a catalogue parameter accepts."""
+        return cls(parameter.low, parameter.high, parameter.low_open)
+
+    def holds(self, value: float) -> bool:
+        if self.low is not None and (value < self.low or (self.low_open and value == self.low)):
+            return False
+        return self.high is None or (value < self.high or (value == self.high and not self.high_open))
+
+    def __str__(self) -> str:
+        parts = []
+        if self.low is not None:
+            parts.append(f"{'above' if self.low_open else 'at least'} {self.low:.15g}")
+        if self.high is not None:
+            parts.append(f"{'below' if self.high_open else 'at most'} {self.high:.15g}")
+        return " and ".join(parts) or "any number"
+
+
+_AT_LEAST_ZERO = Range(low=0)
+_AT_LEAST_ONE = Range(low=1)
+_POSITIVE = Range(low=0, low_open=True)
+_INSIDE_UNIT = Range(0, 1, low_open=True, high_open=True)
+_UNIT = Range(0, 1)
+_SEED = Range(0, 2**31 - 1)
+
+RANGES: Mapping[type, Mapping[str, Range]] = {
+    DataConfig: {
+        "id_classes": _AT_LEAST_ZERO,
+        "validation_fraction": _INSIDE_UNIT,
+        "split_seed": _SEED,
+    },
+    TrainingConfig: {
+        "epochs": _AT_LEAST_ONE,
+        "batch_size": _AT_LEAST_ONE,
+        "lr": _POSITIVE,
+        "momentum": Range(0, 1, high_open=True),
+        "weight_decay": _AT_LEAST_ZERO,
+        "milestones": _INSIDE_UNIT,
+        "gamma": Range(0, 1, low_open=True),
+        "warmup_epochs": _AT_LEAST_ZERO,
+        "clip_grad_norm": _POSITIVE,
+        "evaluate_every": _AT_LEAST_ONE,
+        "checkpoint_every": _AT_LEAST_ONE,
+    },
+    NoiseConfig: {"sigmas": _POSITIVE, "mean": _UNIT, "size": _AT_LEAST_ONE, "seed": _SEED},
+    EvaluationConfig: {"ece_bins": Range(1, 1000)},
+    SearchSpec: {
+        "trials": _AT_LEAST_ONE,
+        "seeds": _SEED,
+        "sampler_seed": _SEED,
+        "parallel": _AT_LEAST_ONE,
+    },
+    PrunerSpec: {"warmup_epochs": _AT_LEAST_ZERO},
+    GuardSpec: {"max_drop": _UNIT, "min_accuracy": _UNIT},
+    ConfirmSpec: {"seeds": _SEED},
+    RetrySpec: dict.fromkeys(("exception", "out_of_memory", "lost", "diverged"), Range(0, 100)),
+    ExecutionSpec: {
+        "cpus_per_trial": _POSITIVE,
+        "gpus_per_trial": _AT_LEAST_ZERO,
+        "max_concurrent": _AT_LEAST_ONE,
+    },
+    ReportSpec: {"confidence": _INSIDE_UNIT},
+}
+
+ARM_SETTINGS: Mapping[str, Parameter] = {
+    "lr": Parameter("float", None, "peak learning rate", low=0, low_open=True),
+    "weight_decay": Parameter("float", None, "L2 penalty of the optimiser", low=0),
+    "momentum": Parameter("float", None, "momentum of SGD", low=0, high=0.9999),
+    "batch_size": Parameter("int", None, "images a step", low=1, unit="images"),
+}
+"""The training settings that an arm may set, or search, for itself."""
+
+
+def plain(value: Value) -> str:
+    """A value as a study file writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return str(value)

@@ -1,0 +1,54 @@
+"""What a study may do but its author may not mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from orchestrator.study import terms
+from orchestrator.study.catalogue import missing
+from orchestrator.study.spec import StudySpec
+from workloads.catalogue import Value
+
+
+def warnings(spec: StudySpec) -> list[str]:
+    """What is allowed but may not be meant, in sentences."""
+    return [*missing(spec), *_weak_statistics(spec), *_weak_search(spec)]
+
+
+def _weak_statistics(spec: StudySpec) -> Iterable[str]:
+    n = len(spec.confirm.seeds)
+    if n < 5:
+        yield (
+            f"confirm.seeds: {n} seed{'s' if n > 1 else ''}; the smallest p that an exact test can reach is "
+            f"{min(1.0, 2 / 2**n):g}. Five or more are usual"
+        )
+    if len(spec.arms) == 1:
+        yield "arms: only one, so there is nothing to compare"
+
+
+def _weak_search(spec: StudySpec) -> Iterable[str]:
+    search, n = spec.search, len(spec.search.seeds)
+    counts = {name: terms.configurations(arm.space, search.trials) for name, arm in spec.arms.items()}
+    if len(set(counts.values())) > 1:
+        shown = ", ".join(f"{name} {count}" for name, count in counts.items())
+        yield f"arms: unequal search, configurations at most: {shown}. Claims of a fair comparison need care"
+    for name, arm in spec.arms.items():
+        points = terms.space_size(arm.space)
+        if search.sampler == "grid" and points is not None and points > search.trials:
+            yield f"arms.{name}: the grid has {points} points, search.trials allows {search.trials} of them"
+    if max(counts.values(), default=0) > 1 and n == 1:
+        yield "search.seeds: one seed a configuration; the best of many single runs is partly luck"
+    pruner = search.pruner
+    threshold = pruner.params.get("p_threshold", 0.1)
+    if pruner.name == "wilcoxon" and _number(threshold) <= 1 / 2**n:
+        yield (
+            f"search.pruner: wilcoxon can stop nothing with {n} seed(s) a configuration: "
+            f"the smallest one-sided p is {1 / 2**n:g}, p_threshold {_number(threshold):g}"
+        )
+    waits = _number(pruner.params.get("n_startup_trials", 0))
+    if pruner.name == "median" and waits >= max(counts.values(), default=0) * n > 1:
+        yield "search.pruner: median waits for more trials than an arm gets, so nothing will be stopped"
+
+
+def _number(value: Value) -> float:
+    return float(value)

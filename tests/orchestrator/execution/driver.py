@@ -1,0 +1,123 @@
+"""Runs the real command in a process of its own, and kills parts of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from orchestrator.campaign.ledger import read_events
+from orchestrator.campaign.record import Event
+
+COMMAND = Path(sys.executable).with_name("orchestrate")
+
+STUDY = """\
+study: small
+baseline: cross_entropy
+data:
+  source: digits
+  id_classes: [0, 1, 2, 3, 4, 5]
+  near_ood: [held_out]
+  far_ood: [uniform, blobs]
+model: small_cnn_8x8
+training: {epochs: 12, batch_size: 64, checkpoint_every: 2}
+noise: {size: 200}
+arms:
+  cross_entropy: {lr: {log_uniform: [0.02, 0.3]}}
+  logitnorm: {tau: {log_uniform: [0.1, 1.0]}, lr: {log_uniform: [0.02, 0.3]}}
+search:
+  trials: 3
+  seeds: [0, 1]
+  parallel: 1
+  pruner: {name: median, warmup_epochs: 4, n_startup_trials: 1}
+confirm:
+  seeds: [100, 101]
+"""
+
+
+class Driver:
+    """One run of ``orchestrate study`` and every process that it starts."""
+
+    def __init__(self, study: Path, out: Path, *options: str, python_path: Path | None = None) -> None:
+        self.out = out
+        self._mark = uuid.uuid4().hex
+        environment = {**os.environ, "ORCHESTRATE_TEST_MARK": self._mark}
+        environment.pop("RAY_ADDRESS", None)
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        if python_path is not None:
+            environment["PYTHONPATH"] = str(python_path)
+        self.process = subprocess.Popen(
+            [COMMAND, "study", study, "--out", out, *options],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def finish(self, seconds: float = 200.0) -> tuple[int, str]:
+        """(exit status, everything printed)."""
+        output, _ = self.process.communicate(timeout=seconds)
+        return self.process.returncode, output
+
+    def wait_for(
+        self, ready: Callable[[list[Event]], bool], study: str = "small", seconds: float = 120
+    ) -> None:
+        """Until the ledger's events say so."""
+        path = self.out / study / "ledger.jsonl"
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if path.exists() and ready(list(read_events(path))):
+                return
+            if self.process.poll() is not None:
+                raise AssertionError(f"the driver ended too soon:\n{self.finish()[1]}")
+            time.sleep(0.02)
+        raise AssertionError("the study did not get there in time")
+
+    def processes(self) -> Iterator[tuple[int, str]]:
+        """(pid, command line) of every process that this run started, the driver among them."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if self._mark.encode() in (folder / "environ").read_bytes():
+                    yield int(folder.name), (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+    def kill_driver(self) -> None:
+        self.process.kill()
+        self._reap()
+
+    def _reap(self) -> None:
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def kill_worker(self) -> None:
+        """Kill one of the workers that train."""
+        workers = [pid for pid, line in self.processes() if line.startswith("ray::ImplicitFunc")]
+        assert workers, list(self.processes())
+        os.kill(workers[0], signal.SIGKILL)
+
+    def kill_everything(self) -> None:
+        for pid, _ in list(self.processes()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._reap()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.kill_everything()
+
+
+def reports(count: int, stage: str = "search") -> Callable[[list[Event]], bool]:
+    """Ready when so many epochs of a stage have been reported, and a trial of it is in the middle."""
+
+    def ready(events: list[Event]) -> bool:
+        keys = {e["key"] for e in events if e["event"] == "started" and e["stage"] == stage}
+        mine = [e for e in events if e["event"] == "reported" and e["key"] in keys]
+        return len(mine) >= count and mine[-1]["epoch"] % 12 in range(4, 10)
+
+    return ready

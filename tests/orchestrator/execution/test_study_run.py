@@ -1,0 +1,257 @@
+"""The real command on real data: kills, stops and failures, each compared with an undisturbed run."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from orchestrator.campaign.ledger import read_events
+from orchestrator.campaign.record import StudyRecord
+from tests.orchestrator.execution.driver import STUDY, Driver, reports
+from tests.orchestrator.simulation import decisions
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+TABLES = ("table.csv", "comparison.csv", "per_set.csv")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("study") / "small.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a run that nothing happened to."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    status, output = Driver(study, out).finish()
+    assert status == 0, output
+    return out
+
+
+@pytest.fixture
+def driver(study: Path, tmp_path: Path) -> Iterator[Driver]:
+    running = Driver(study, tmp_path)
+    yield running
+    running.close()
+
+
+def record_of(out: Path) -> StudyRecord:
+    return StudyRecord.fold(read_events(out / "small" / "ledger.jsonl"))
+
+
+def tables(out: Path) -> dict[str, str]:
+    return {name: (out / "small" / "report" / name).read_text() for name in TABLES}
+
+
+def runs(out: Path, study: str = "small") -> list[Any]:
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(study)
+    return list(client.search_runs([experiment.experiment_id], max_results=1000))
+
+
+def ended_attempts(out: Path) -> dict[str, int]:
+    """How often each trial that is over was started."""
+    record = record_of(out)
+    return {key: trial.attempts for key, trial in record.trials.items() if trial.ended is not None}
+
+
+def assert_same_study(out: Path, undisturbed: Path) -> None:
+    assert decisions(record_of(out)) == decisions(record_of(undisturbed))
+    assert tables(out) == tables(undisturbed)
+    found = runs(out)
+    roles = Counter(r.data.tags["orchestrate.role"] for r in found)
+    assert max(roles.values()) == 1, "MLflow holds a run twice"
+    assert set(roles) == {r.data.tags["orchestrate.role"] for r in runs(undisturbed)}
+    statuses = {r.data.tags["orchestrate.role"]: r.info.status for r in found}
+    assert statuses == {r.data.tags["orchestrate.role"]: r.info.status for r in runs(undisturbed)}
+    assert "RUNNING" not in statuses.values()
+
+
+def test_a_study_ends_with_every_result_where_it_belongs(undisturbed: Path) -> None:
+    record = record_of(undisturbed)
+    assert {len(a.confirms) for a in record.arms.values()} == {2}
+    by_key = {r.data.tags.get("orchestrate.key"): r for r in runs(undisturbed)}
+    for key, trial in record.trials.items():
+        run = by_key[key]
+        assert run.info.status == {"complete": "FINISHED", "pruned": "KILLED"}[trial.state]
+        assert run.data.tags["orchestrate.stage"] == trial.stage
+        assert run.data.tags["orchestrate.data_hash"] == record.sessions[0]["data"]["hash"]
+        assert {k: float(v) for k, v in run.data.params.items() if k in trial.params} == trial.params
+        last = trial.reports[max(trial.reports)]
+        assert run.data.metrics["noise/fpr95"] == last["noise/fpr95"]
+        if trial.stage == "confirm":
+            assert run.data.metrics["test/accuracy"] == trial.metrics["test/accuracy"]
+
+
+def test_mlflow_holds_the_curves_and_the_confirmed_models_with_their_metrics(undisturbed: Path) -> None:
+    client = MlflowClient(f"sqlite:///{undisturbed / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("small")
+    record = record_of(undisturbed)
+    models = client.search_logged_models([experiment.experiment_id])
+    confirms = {t.key: t for a in record.arms.values() for t in a.confirms.values()}
+    assert {m.tags["orchestrate.key"] for m in models} == set(confirms)
+    for model in models:
+        trial = confirms[model.tags["orchestrate.key"]]
+        found = {m.key: m.value for m in model.metrics or []}
+        assert found["ood/msp/near/fpr95"] == trial.metrics["ood/msp/near/fpr95"]
+        assert model.status == "READY"
+        assert client.list_logged_model_artifacts(model.model_id)
+        curve = client.get_metric_history(model.source_run_id, "noise/fpr95")
+        assert {m.step: m.value for m in curve} == {
+            epoch: metrics["noise/fpr95"] for epoch, metrics in trial.reports.items()
+        }
+    study_run = next(r for r in runs(undisturbed) if r.data.tags["orchestrate.role"] == "study")
+    names = {f.path for f in client.list_artifacts(study_run.info.run_id, "report")}
+    assert {"report/index.html", "report/table.csv", "report/report.md"} <= names
+
+
+def test_the_same_command_again_trains_nothing_and_prints_the_same_table(
+    study: Path, undisturbed: Path
+) -> None:
+    before = tables(undisturbed), len(runs(undisturbed))
+    status, output = Driver(study, undisturbed).finish()
+    assert status == 0, output
+    assert "Test results" in output
+    assert (tables(undisturbed), len(runs(undisturbed))) == before
+    assert set(ended_attempts(undisturbed).values()) == {1}
+
+
+def test_a_driver_killed_while_searching_and_again_while_confirming_goes_on_to_the_same_table(
+    study: Path, driver: Driver, undisturbed: Path
+) -> None:
+    driver.wait_for(reports(30))
+    driver.kill_driver()
+    ended = ended_attempts(driver.out)
+    second = Driver(study, driver.out)
+    try:
+        second.wait_for(reports(10, "confirm"))
+        second.kill_driver()
+    finally:
+        second.close()
+    status, output = Driver(study, driver.out).finish()
+    assert status == 0, output
+    assert "going on with study small" in output
+    assert_same_study(driver.out, undisturbed)
+    assert {k: n for k, n in ended_attempts(driver.out).items() if k in ended} == ended
+
+
+def test_a_killed_worker_costs_one_attempt_and_nothing_else(driver: Driver, undisturbed: Path) -> None:
+    driver.wait_for(reports(30))
+    driver.kill_worker()
+    status, output = driver.finish()
+    assert status == 0, output
+    assert "attempt failed: lost" in output
+    assert_same_study(driver.out, undisturbed)
+
+
+def test_everything_killed_at_once_goes_on_to_the_same_table(
+    study: Path, driver: Driver, undisturbed: Path
+) -> None:
+    driver.wait_for(reports(45))
+    driver.kill_everything()
+    interrupted = [t for t in record_of(driver.out).trials.values() if t.state == "running"]
+    status, output = Driver(study, driver.out).finish()
+    assert status == 0, output
+    assert_same_study(driver.out, undisturbed)
+    continued = [record_of(driver.out).trials[t.key] for t in interrupted]
+    assert all(t.attempts == 2 for t in continued if t.state == "complete")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_keeps_everything_and_names_the_command_that_goes_on(
+    study: Path, driver: Driver, undisturbed: Path, number: signal.Signals
+) -> None:
+    driver.wait_for(reports(20))
+    driver.process.send_signal(number)
+    status, output = driver.finish(30)
+    assert status == 130, output
+    assert f"orchestrate study {study} --out {driver.out}" in output
+    assert "RUNNING" not in {r.info.status for r in runs(driver.out)}
+    assert not list(driver.processes()), "processes were left behind"
+    status, output = Driver(study, driver.out).finish()
+    assert status == 0, output
+    assert_same_study(driver.out, undisturbed)
+
+
+def test_a_second_driver_is_refused_while_the_first_goes_on(study: Path, driver: Driver) -> None:
+    driver.wait_for(lambda events: len(events) > 3)
+    status, output = Driver(study, driver.out).finish()
+    assert status == 2
+    assert "another driver works on this study" in output
+    assert f"process {driver.process.pid}" in output
+    assert driver.process.poll() is None
+
+
+LOSSES = """\
+import torch
+from torch.nn import functional as F
+from workloads.losses.base import Loss
+
+
+class Explodes(Loss):
+    needs, targets = "logits", "hard"
+
+    def forward(self, logits, labels, active=None):
+        raise RuntimeError("boom, said the user's loss")
+
+
+class Diverges(Loss):
+    needs, targets = "logits", "hard"
+
+    def forward(self, logits, labels, active=None):
+        return F.cross_entropy(logits, labels) * float("nan")
+
+
+class Works(Loss):
+    needs, targets = "logits", "hard"
+
+    def forward(self, logits, labels, active=None):
+        return F.cross_entropy(logits, labels)
+"""
+
+
+def test_failing_losses_are_visible_and_do_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "users_losses.py").write_text(LOSSES)
+    text = STUDY[: STUDY.index("arms:")] + (
+        "arms:\n"
+        "  cross_entropy: {lr: 0.1}\n"
+        "  mine: {loss: 'users_losses:Works', lr: 0.1}\n"
+        "  explodes: {loss: 'users_losses:Explodes', lr: 0.1}\n"
+        "  diverges: {loss: 'users_losses:Diverges', lr: 0.1}\n"
+        "confirm: {seeds: [100, 101]}\n"
+    )
+    path = tmp_path / "failing.yaml"
+    path.write_text(text)
+    status, output = Driver(path, tmp_path / "out", python_path=tmp_path).finish()
+    assert status == 1, output
+    record = record_of(tmp_path / "out")
+    states = {name: {t.state for t in arm.confirms.values()} for name, arm in record.arms.items()}
+    assert states == {
+        "cross_entropy": {"complete"},
+        "mine": {"complete"},
+        "explodes": {"failed"},
+        "diverges": {"failed"},
+    }
+    exploded = next(iter(record.arms["explodes"].confirms.values()))
+    assert exploded.attempts == 2, "an exception is retried once"
+    assert "RuntimeError: boom, said the user's loss" in exploded.reason
+    diverged = next(iter(record.arms["diverges"].confirms.values()))
+    assert diverged.attempts == 1
+    assert diverged.reason.startswith("diverged")
+    assert "boom, said the user's loss" in output
+    statuses = Counter(r.info.status for r in runs(tmp_path / "out") if "orchestrate.key" in r.data.tags)
+    assert statuses == {"FINISHED": 4, "FAILED": 4}
+    ce, mine = (
+        {k: v for k, v in record.arms[n].confirms[100].metrics.items() if not k.startswith("loss/")}
+        for n in ("cross_entropy", "mine")
+    )
+    assert ce == mine, "the same loss by another path must give the same numbers"

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from orchestrator.report.bookkeeping import budget_table, chosen_table, failures_table, provenance_table
+from orchestrator.report.cells import Table
+
+from .stories import SPEC, Story, whole_story, with_arms
+
+
+def rows_of(table: Table) -> list[dict[str, str]]:
+    heads = [f"{c.group} {c.label}".strip() for c in table.columns]
+    return [dict(zip(heads, (cell.text for cell in row), strict=True)) for row in table.rows]
+
+
+def test_budgets_count_every_trial_by_how_it_ended() -> None:
+    row = rows_of(budget_table(SPEC, whole_story().record()))[1]
+    # Eight configurations of two seeds, of which number 6 got one; five confirm trials.
+    assert row["configurations"] == "8"
+    assert row["trials started"] == "20"
+    assert (row["trials complete"], row["trials pruned"], row["trials failed"]) == ("17", "2", "1")
+
+
+def test_saved_time_is_the_epochs_not_run_at_the_mean_epoch() -> None:
+    row = rows_of(budget_table(SPEC, whole_story().record()))[0]
+    # Two pruned trials stopped at 5 of 10 epochs, one seed of 10 epochs never started; .15 s an epoch.
+    assert (row["saved epochs"], row["saved time"]) == ("20", "3.0 s")
+    assert row["busy time confirm"] == "7.5 s"
+
+
+def test_chosen_parameters_are_those_of_the_selected_configuration() -> None:
+    story = Story(with_arms("logitnorm")).opened()
+    story.configured("logitnorm", 0, {"tau": 0.5, "lr": 0.2})
+    story.configured("logitnorm", 1, {"tau": 0.31622, "lr": 0.05})
+    story.searched("logitnorm", 1, 0, 0.125, auroc=0.9)
+    story.searched("logitnorm", 1, 1, 0.25, auroc=0.8)
+    story.selected("logitnorm", 1, {"tau": 0.31622, "lr": 0.05}, 0.1875)
+    (row,) = rows_of(chosen_table(story.spec, story.record()))
+    assert row["parameters"] == "tau = 0.3162, lr = 0.05"
+    assert row["configuration"] == "no. 1 of 2"
+    # Means over the two search seeds: (.125 + .25) / 2 and (.9 + .8) / 2.
+    assert (row["noise FPR95"], row["noise AUROC"], row["guard"]) == ("18.8", "85.00", "met")
+
+
+def test_an_unmet_guard_and_a_missing_selection_are_said() -> None:
+    story = Story(with_arms("cross_entropy", "hem")).opened()
+    story.configured("hem", 0, {"lr": 0.1})
+    story.selected("hem", 0, {"lr": 0.1}, 1.2)
+    still, unmet = rows_of(chosen_table(story.spec, story.record()))
+    assert still["why"] == "still searching"
+    assert unmet["guard"] == "not met"
+
+
+def test_failures_name_the_trial_and_the_reason_also_after_a_retry() -> None:
+    story = Story().opened()
+    story.configured("hem", 0, {"lr": 0.1})
+    key = story.started("hem", "search", 0, 0)
+    story.add("attempt_failed", key=key, reason="the worker was lost", seconds=2.0)
+    story.started("hem", "search", 0, 0, attempt=2)
+    story.finished(key, "complete", {})
+    story.finished(story.started("hem", "search", 0, 1), "failed", {}, reason="the loss is NaN")
+    story.add("unselected", arm="hem", reason="no configuration ran to its end")
+    retried, failed, arm = rows_of(failures_table(SPEC, story.record()))
+    assert (retried["outcome"], retried["reason"]) == ("complete after retry", "the worker was lost")
+    assert (failed["outcome"], failed["seed"], failed["reason"]) == ("failed", "1", "the loss is NaN")
+    assert arm["reason"] == "no configuration ran to its end"
+
+
+def test_provenance_holds_what_a_repetition_needs() -> None:
+    shown = {row["what"]: row["value"] for row in rows_of(provenance_table(SPEC, whole_story().record()))}
+    assert shown["command"] == "orchestrate study 'studies/my digits.yaml'"
+    assert shown["commit"] == "0123abcd"
+    assert shown["versions: torch"] == "2.15.0"
+    assert shown["data: image_shape"] == "1 x 8 x 8"
+    assert shown["confirm seeds"] == "100, 101, 102, 103, 104"

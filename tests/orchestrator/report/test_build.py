@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from orchestrator.campaign.record import StudyRecord
+from orchestrator.report.build import ReportFiles, write_report
+from orchestrator.report.summary import summary_text
+from orchestrator.study.spec import StudySpec
+
+from .stories import SPEC, Story, whole_story, write_outputs
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Collects the cells of every table, and checks that tags nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.rows: list[list[str]] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag in VOID:
+            return
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+        elif tag == "h2":
+            self.headings.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "td" in self.open or "th" in self.open:
+            self.rows[-1][-1] += data
+        elif "h2" in self.open:
+            self.headings[-1] += data
+
+
+@dataclasses.dataclass
+class Built:
+    spec: StudySpec
+    record: StudyRecord
+    study_dir: Path
+    files: ReportFiles
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    study_dir = tmp_path_factory.mktemp("study")
+    record = whole_story().record()
+    write_outputs(SPEC, record, study_dir)
+    return Built(SPEC, record, study_dir, write_report(SPEC, record, study_dir))
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def markdown_rows(path: Path) -> list[list[str]]:
+    lines = [line for line in path.read_text().splitlines() if line.startswith("| ")]
+    return [[cell.strip().strip("*") for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def test_every_file_is_there_and_no_temporary_one(built: Built) -> None:
+    folder = built.study_dir / "report"
+    files = built.files
+    assert files.html == folder / "index.html"
+    assert files.markdown == folder / "report.md"
+    assert [p.name for p in files.csvs] == ["table.csv", "comparison.csv", "trials.csv", "per_set.csv"]
+    assert {p.suffix for p in files.figures} == {".png", ".svg"}
+    named = {files.html, files.markdown, *files.csvs, *files.figures}
+    assert {p for p in folder.rglob("*") if p.is_file()} == named
+
+
+def test_terminal_markdown_csv_and_html_show_the_same_digits(built: Built) -> None:
+    page = Page(built.files.html.read_text())
+    markdown = markdown_rows(built.files.markdown)
+    text = summary_text(built.spec, built.record, built.study_dir)
+    for row in read_csv(built.files.csvs[0]):
+        shown = [row["arm"], row["n"], *(v for k, v in row.items() if f"{k}/mean" in row)]
+        assert len(shown) == 16
+        assert shown in page.rows
+        assert shown in markdown
+        assert all(cell in text for cell in shown)
+
+
+def test_the_comparison_is_the_same_in_every_format(built: Built) -> None:
+    page = Page(built.files.html.read_text())
+    markdown = markdown_rows(built.files.markdown)
+    rows = read_csv(built.files.csvs[1])
+    assert len(rows) == 26
+    for row in rows:
+        shown = list(row.values())[:11]
+        assert shown in page.rows
+        assert [cell.replace("<", "\\<") for cell in shown] in markdown
+    text = built.files.markdown.read_text().replace("\\<", "<")
+    assert all(row["sentence"] in text for row in rows if row["family"] == "primary")
+
+
+def test_full_precision_columns_give_the_shown_digits_when_rounded(built: Built) -> None:
+    for row in read_csv(built.files.csvs[0]):
+        mean, std = float(row["ood/msp/near/fpr95/mean"]), float(row["ood/msp/near/fpr95/std"])
+        assert row["ood/msp/near/fpr95"] == f"{100 * mean:.1f} ± {100 * std:.1f}"
+        assert row["ood/msp/near/fpr95/n"] == "5"
+
+
+def test_every_trial_is_in_the_trials_file(built: Built) -> None:
+    rows = read_csv(built.files.csvs[2])
+    assert [row["key"] for row in rows] == list(built.record.trials)
+    failed = [row for row in rows if row["state"] == "failed"]
+    assert {row["reason"] for row in failed} == {"the loss is NaN"}
+    assert all(row["mu.scale"] == "" for row in rows if row["arm"] != "hem")
+
+
+def test_the_page_nests_and_needs_nothing_beside_it(built: Built) -> None:
+    text = built.files.html.read_text()
+    page = Page(text)
+    assert page.open == []
+    assert not page.tags & {"script", "link", "img", "iframe", "object"}
+    assert re.search(r"https?://", re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)) is None
+    assert "@import" not in text
+
+
+def test_the_page_has_its_parts_in_order(built: Built) -> None:
+    assert Page(built.files.html.read_text()).headings == [
+        "Answer",
+        "Test results, msp score",
+        "Paired comparison with cross_entropy",
+        "Every OOD set, msp score",
+        "Loss by score",
+        "Figures",
+        "Chosen parameters",
+        "Budget",
+        "Provenance",
+        "Warnings",
+        "Failures",
+    ]
+
+
+def test_user_text_is_escaped_in_html_and_markdown(tmp_path: Path) -> None:
+    spec = dataclasses.replace(SPEC, question='<script>alert("x")</script> | *bold*?')
+    story = Story(spec).opened()
+    story.configured("hem", 0, {"lr": 0.1})
+    key = story.started("hem", "search", 0, 0)
+    story.finished(key, "failed", {}, reason="<img src=x onerror=y>\n| broken | row")
+    files = write_report(spec, story.record(), tmp_path)
+    page = Page(files.html.read_text())
+    assert not page.tags & {"script", "img"}
+    markdown = files.markdown.read_text()
+    assert "<script" not in re.sub(r"\\<", "", markdown)
+    assert r"\<img src=x onerror=y\> \| broken \| row |" in markdown
+
+
+def test_a_study_in_the_middle_of_its_search_has_a_report(tmp_path: Path) -> None:
+    story = Story().opened()
+    story.configured("hem", 0, {"mu.scale": 2000.0, "lr": 0.05})
+    story.searched("hem", 0, 0, 0.3)
+    story.started("hem", "search", 0, 1)
+    files = write_report(SPEC, story.record(), tmp_path)
+    text = files.html.read_text()
+    assert "No confirm trial has finished yet" in text
+    assert read_csv(files.csvs[0]) == []
+    assert len(read_csv(files.csvs[2])) == 2
+    assert [path.name for path in files.figures] == ["search-hem.png", "search-hem.svg"]
+
+
+def test_a_study_that_was_never_opened_has_a_report(tmp_path: Path) -> None:
+    files = write_report(SPEC, Story().record(), tmp_path)
+    assert "The study was never opened." in files.html.read_text()
+
+
+def test_a_failed_seed_and_missing_outputs_leave_a_whole_report(tmp_path: Path) -> None:
+    story = whole_story()
+    story.events[-2].update(state="failed", metrics={}, reason="the loss is NaN")
+    files = write_report(SPEC, story.record(), tmp_path)
+    page = Page(files.html.read_text())
+    assert ["hem", "4 of 5 (1 failed)"] in [row[:2] for row in page.rows]
+    assert "no saved scores" in files.html.read_text()
+    assert not re.search(r"\bnan\b", files.html.read_text())
+
+
+def test_a_second_report_replaces_the_first(built: Built) -> None:
+    before = {p: p.read_bytes() for p in (built.study_dir / "report").rglob("*") if p.is_file()}
+    write_report(built.spec, built.record, built.study_dir)
+    after = {p: p.read_bytes() for p in (built.study_dir / "report").rglob("*") if p.is_file()}
+    assert after == before

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from orchestrator.report.cautions import cautions, edge
+from orchestrator.study.spec import ConfirmSpec
+from workloads.catalogue import Term, Value
+
+from .stories import SPEC, Story, confirm_metrics, whole_story, with_arms
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "value", "expected"),
+    [
+        ("uniform", (0.0, 1.0), 0.015, "lower"),
+        ("uniform", (0.0, 1.0), 0.03, ""),
+        ("uniform", (0.0, 1.0), 0.985, "upper"),
+        # 1.1 is 1.4 % of the way from 1 to 1000 in logarithm, and .01 % on a linear scale.
+        ("log_uniform", (1.0, 1000.0), 1.1, "lower"),
+        ("log_uniform", (1.0, 1000.0), 15.0, ""),
+        ("log_uniform", (1.0, 1000.0), 900.0, "upper"),
+        ("int_uniform", (1, 8), 8, "upper"),
+        ("grid", (0.4, 0.1, 0.2), 0.1, "lower"),
+        ("grid", (0.4, 0.1, 0.2), 0.2, ""),
+        ("grid", (0.1, 0.2), 0.2, ""),
+        ("choice", (0.1, 0.2, 0.3), 0.3, ""),
+        ("grid", ("a", "b", "c"), "c", ""),
+        ("fixed", (0.1,), 0.1, ""),
+    ],
+)
+def test_the_edge_of_a_search_range_is_recognised(
+    kind: str, values: tuple[Value, ...], value: Value, expected: str
+) -> None:
+    term = Term(kind, values)  # type: ignore[arg-type]
+    assert edge(term, value) == expected
+
+
+def test_a_clean_study_with_five_seeds_has_no_warning_but_its_failures() -> None:
+    found = cautions(SPEC, whole_story().record())
+    assert found == tuple(f"{arm}: 1 search trial failed." for arm in SPEC.arms)
+
+
+def test_a_failed_confirm_trial_is_a_warning() -> None:
+    story = Story(with_arms("hem")).opened()
+    story.configured("hem", 0, {"lr": 0.1})
+    for seed in SPEC.confirm.seeds[:4]:
+        story.confirmed("hem", 0, seed, confirm_metrics(SPEC, 0.3, 0.1))
+    story.finished(story.started("hem", "confirm", 0, 104), "failed", {}, reason="the loss is NaN")
+    found = " ".join(cautions(story.spec, story.record()))
+    assert "hem: 1 confirm trial failed (seed 104)" in found
+    assert "Fewer than 5 complete seeds (hem 4)" in found
+    assert "cannot go below p = .12" in found
+
+
+def test_three_seeds_are_called_few() -> None:
+    spec = dataclasses.replace(SPEC, confirm=ConfirmSpec((100, 101, 102)))
+    found = " ".join(cautions(spec, whole_story(spec).record()))
+    assert "Fewer than 5 complete seeds (cross_entropy 3, logitnorm 3, hem 3)" in found
+    assert "p = .25" in found
+
+
+def test_a_saturated_noise_metric_is_a_warning() -> None:
+    story = Story(with_arms("hem")).opened()
+    for number in range(3):
+        story.configured("hem", number, {"mu.scale": 800.0, "lr": 0.1})
+        for seed in (0, 1):
+            story.searched("hem", number, seed, 0.0 if number else 0.4)
+        story.add("settled", arm="hem", number=number, state="complete", value=0.0, reason="")
+    story.selected("hem", 2, {"mu.scale": 800.0, "lr": 0.1})
+    found = " ".join(cautions(story.spec, story.record()))
+    assert "hem: the noise metric is saturated (FPR95 0 on every search seed in 2 configurations)" in found
+
+
+def test_a_parameter_at_the_edge_is_a_warning_with_its_range() -> None:
+    story = Story(with_arms("logitnorm")).opened()
+    story.configured("logitnorm", 0, {"tau": 9.9, "lr": 0.1})
+    story.selected("logitnorm", 0, {"tau": 9.9, "lr": 0.1})
+    found = cautions(story.spec, story.record())
+    assert (
+        "logitnorm: the chosen tau = 9.9 lies at the upper end of its search range (0.01 to 10); "
+        "a better value may lie beyond."
+    ) in found
+
+
+def test_an_unmet_guard_is_a_warning() -> None:
+    story = Story(with_arms("hem")).opened()
+    story.configured("hem", 0, {"lr": 0.1})
+    story.selected("hem", 0, {"lr": 0.1}, 1.3)
+    assert any("accuracy guard" in text for text in cautions(story.spec, story.record()))
+
+
+def test_a_metric_that_is_not_finite_is_a_warning() -> None:
+    story = whole_story(with_arms("cross_entropy", "hem"))
+    story.events[-2]["metrics"]["calibration/ece"] = math.nan
+    found = cautions(story.spec, story.record())
+    assert "hem: ECE before TS is missing or not finite at seed 104 and is left out." in found
+
+
+def test_an_unfinished_study_is_provisional() -> None:
+    assert cautions(SPEC, Story().opened().record())[0] == (
+        "Not finished: 0 of 15 confirm trials complete: what is shown is provisional."
+    )

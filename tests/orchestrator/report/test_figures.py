@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from orchestrator.report.figures import Drawing, arm_colour, draw_figures
+from orchestrator.study.spec import ArmSpec
+from workloads.catalogue import Term, Value
+
+from .stories import SPEC, Story, confirm_metrics, trial_key, whole_story, with_arms, write_outputs
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> tuple[Drawing, ...]:
+    study_dir = tmp_path_factory.mktemp("study")
+    record = whole_story().record()
+    write_outputs(SPEC, record, study_dir)
+    return draw_figures(SPEC, record, study_dir)
+
+
+def test_every_arm_has_a_search_figure_with_every_searched_parameter(drawings: tuple[Drawing, ...]) -> None:
+    titles = {d.name: d.title for d in drawings}
+    assert list(titles) == ["search-cross_entropy", "search-logitnorm", "search-hem", "scores", "reliability"]
+    assert titles["search-logitnorm"] == "Search of logitnorm: tau, lr against noise FPR95"
+
+
+def test_every_search_trial_is_drawn(drawings: tuple[Drawing, ...]) -> None:
+    root = ElementTree.fromstring(drawings[1].svg)
+    marks = [
+        len(list(group.iter("{http://www.w3.org/2000/svg}use")))
+        for group in root.iter("{http://www.w3.org/2000/svg}g")
+        if (group.get("id") or "").startswith("PathCollection")
+    ]
+    # A panel: 12 complete, 2 pruned, 1 failed and the 2 rings; two panels. Three legend entries lie outside.
+    assert sorted(marks, reverse=True)[:8] == [12, 12, 2, 2, 2, 2, 1, 1]
+
+
+def test_pictures_are_png_and_svg_and_the_same_every_time(
+    drawings: tuple[Drawing, ...], tmp_path: Path
+) -> None:
+    record = whole_story().record()
+    write_outputs(SPEC, record, tmp_path)
+    again = draw_figures(SPEC, record, tmp_path)
+    assert [d.svg for d in again] == [d.svg for d in drawings]
+    assert [d.png for d in again] == [d.png for d in drawings]
+    assert all(d.png.startswith(PNG) for d in drawings)
+
+
+def test_an_arm_has_one_colour_everywhere(drawings: tuple[Drawing, ...]) -> None:
+    colour = arm_colour(SPEC, "logitnorm").lower()
+    assert len({arm_colour(SPEC, arm) for arm in SPEC.arms}) == 3
+    by_name = {d.name: d.svg for d in drawings}
+    assert all(colour in by_name[name] for name in ("search-logitnorm", "scores", "reliability"))
+    assert colour not in by_name["search-hem"]
+
+
+def test_inline_figures_have_their_own_ids_and_the_ink_of_the_page(drawings: tuple[Drawing, ...]) -> None:
+    page = "".join(d.inline_svg for d in drawings)
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    references = re.findall(r'(?:href="#|url\(#)([^")]+)', page)
+    assert len(ids) == len(set(ids))
+    assert references
+    assert set(references) <= set(ids)
+    assert "currentColor" in page
+    assert "#1b1f23" not in page
+
+
+def test_nothing_is_drawn_of_a_study_that_has_not_begun(tmp_path: Path) -> None:
+    assert draw_figures(SPEC, Story().opened().record(), tmp_path) == ()
+
+
+def test_missing_outputs_are_named_under_the_figure(tmp_path: Path) -> None:
+    record = whole_story().record()
+    write_outputs(SPEC, record, tmp_path)
+    (tmp_path / "trials" / trial_key("hem", "confirm", 1, 102) / "outputs" / "scores.npz").unlink()
+    scores = next(d for d in draw_figures(SPEC, record, tmp_path) if d.name == "scores")
+    assert scores.caption.endswith("missing or damaged: hem seed 102.")
+
+
+def test_an_arm_that_has_not_confirmed_yet_has_an_empty_panel(tmp_path: Path) -> None:
+    story = Story(with_arms("cross_entropy", "hem")).opened()
+    story.configured("hem", 0, {"lr": 0.1})
+    story.confirmed("hem", 0, 100, confirm_metrics(SPEC, 0.3, 0.1))
+    record = story.record()
+    write_outputs(story.spec, record, tmp_path)
+    drawn = draw_figures(story.spec, record, tmp_path)
+    assert [d.name for d in drawn] == ["scores", "reliability"]
+    assert "no confirm trial yet" in drawn[0].svg
+
+
+def test_choices_grids_and_running_trials_are_drawn(tmp_path: Path) -> None:
+    space = {
+        "variant": Term("choice", ("plain", "a <b> & $c$")),
+        "tau": Term("grid", (0.001, 0.01, 1.0)),
+        "depth": Term("int_uniform", (1, 4)),
+        "margin": Term("uniform", (0.0, 0.5)),
+        "bias": Term("fixed", (1.0,)),
+    }
+    spec = dataclasses.replace(with_arms("hem"), arms={"hem": ArmSpec("hem", "hem", space)})
+    story = Story(spec).opened()
+    for number, variant in enumerate(("plain", "a <b> & $c$")):
+        params: dict[str, Value] = {"variant": variant, "tau": 0.01, "depth": 2, "margin": 0.1, "bias": 1.0}
+        story.configured("hem", number, params)
+        story.searched("hem", number, 0, 0.3)
+    key = story.started("hem", "search", 1, 1)
+    story.add("reported", key=key, epoch=1, metrics={"noise/fpr95": 0.9})
+    (drawing,) = draw_figures(spec, story.record(), tmp_path)
+    texts = [text for text in ElementTree.fromstring(drawing.svg).itertext() if text.strip()]
+    assert "a <b> & $c$" in texts
+    assert "running" in texts
+    assert "bias" not in texts

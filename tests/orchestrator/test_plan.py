@@ -1,0 +1,150 @@
+"""The plan's numbers, against hand computation, and its text."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from orchestrator.report.plan_text import duration, plan_text, reach_text
+from orchestrator.study.loader import load_study, parse_study
+from orchestrator.study.plan import make_plan, trial_flop
+from orchestrator.study.spec import ConfirmSpec, ExecutionSpec, ReportSpec, SearchSpec
+from workloads.catalogue import Term
+from workloads.contract import TrainingConfig
+
+from .test_dump import SPEC
+
+STUDIES = Path(__file__).resolve().parents[2] / "studies"
+QUICK = load_study(STUDIES / "quickstart.yaml")
+TAU = load_study(STUDIES / "logitnorm_tau.yaml")
+
+
+def test_trials_are_configurations_times_seeds_and_each_winner_is_confirmed_on_every_seed() -> None:
+    plan = make_plan(QUICK, cores=2)
+    assert [(a.configurations, a.search_trials, a.confirm_trials) for a in plan.arms] == [(12, 36, 5)] * 3
+    assert (plan.search_trials, plan.confirm_trials) == (108, 15)
+
+
+def test_a_small_space_needs_fewer_trials_than_the_search_allows() -> None:
+    plan = make_plan(TAU, cores=2)
+    assert [(a.name, a.configurations) for a in plan.arms] == [("cross_entropy", 1), ("logitnorm", 11)]
+
+
+def test_the_operations_of_a_trial_are_counted_as_by_hand() -> None:
+    # WRN-40-2: 330e6 multiply-accumulates; 45,000 of 50,000 images trained on, 5,000 and 1,000 of noise
+    # evaluated after each of 200 epochs.
+    assert trial_flop(TAU) == pytest.approx(2 * 330e6 * 200 * (3 * 45_000 + 5_000 + 1_000), rel=1e-12)
+    # Digits 0 to 5 are 178 + 182 + 177 + 183 + 181 + 182 = 1,083 of 1,797 images.
+    images = 1198 * 1083 / 1797
+    each_epoch = 3 * images * 0.75 + images * 0.25 + 1000
+    assert trial_flop(QUICK) == pytest.approx(2 * 599_680 * 20 * each_epoch, rel=1e-12)
+    sparse = dataclasses.replace(QUICK, training=dataclasses.replace(QUICK.training, evaluate_every=7))
+    by_hand = 2 * 599_680 * (20 * 3 * images * 0.75 + 3 * (images * 0.25 + 1000))
+    assert trial_flop(sparse) == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_the_guessed_time_is_operations_over_the_assumed_speed_of_what_runs_side_by_side() -> None:
+    time = make_plan(QUICK, cores=2).time
+    assert time is not None
+    assert not time.measured
+    assert time.side_by_side == 2
+    assert time.seconds == pytest.approx(123 * trial_flop(QUICK) / 20e9 / 2, rel=1e-12)
+    on_gpu = make_plan(TAU, cores=2).time
+    assert on_gpu is not None
+    assert on_gpu.seconds == pytest.approx(22 * trial_flop(TAU) / 10e12, rel=1e-12)
+
+
+def test_no_more_trials_run_side_by_side_than_the_study_allows() -> None:
+    capped = dataclasses.replace(QUICK, execution=ExecutionSpec(max_concurrent=3))
+    wide = dataclasses.replace(QUICK, execution=ExecutionSpec(cpus_per_trial=4.0))
+    times = [make_plan(s, cores=64).time for s in (QUICK, capped, wide)]
+    # Three arms, one configuration each at once, three seeds: nine trials at most.
+    assert [t.side_by_side for t in times if t is not None] == [9, 3, 9]
+
+
+def test_measured_seconds_replace_the_guess_and_stand_in_for_arms_not_measured() -> None:
+    time = make_plan(QUICK, cores=1, measured={"cross_entropy": 1.0, "hem": 3.0}).time
+    assert time is not None
+    assert time.measured
+    assert time.trial_seconds == {"cross_entropy": 1.0, "logitnorm": 2.0, "hem": 3.0}
+    assert time.seconds == 41 * (1 + 2 + 3)
+
+
+def test_without_operation_counts_there_is_no_guess() -> None:
+    unknown = dataclasses.replace(QUICK, model=dataclasses.replace(QUICK.model, name="own"))
+    assert make_plan(unknown, cores=2).time is None
+
+
+def test_the_reach_at_five_seeds_is_that_of_the_tables() -> None:
+    reach = make_plan(QUICK, cores=2).reach
+    assert reach.smallest_p == 0.0625
+    assert reach.comparisons == 4
+    # From scipy's non-central t: dz = 1.682 at alpha .05, 2.477 at .05/4.
+    assert reach.effect == pytest.approx(1.682, abs=5e-4)
+    assert reach.effect_holm == pytest.approx(2.477, abs=5e-4)
+
+
+def test_the_plan_says_in_words_what_so_many_seeds_can_show() -> None:
+    five = reach_text(make_plan(QUICK, cores=2).reach)
+    assert "is 0.0625, so such a test can never fall below 0.05" in five
+    assert "1.68 standard deviations" in five
+    assert "over 4 comparisons it takes 2.48" in five
+    ten = dataclasses.replace(QUICK, confirm=ConfirmSpec(tuple(range(100, 110))))
+    assert "can never" not in reach_text(make_plan(ten, cores=2).reach)
+    one = dataclasses.replace(QUICK, confirm=ConfirmSpec((100,)))
+    assert "no difference can be told from chance" in reach_text(make_plan(one, cores=2).reach)
+    assert "one arm" in reach_text(make_plan(SPEC, cores=2).reach)
+
+
+def test_the_text_of_a_plan_ends_with_a_study_that_reads_back_the_same() -> None:
+    text = plan_text(QUICK, make_plan(QUICK, cores=2), ["a note"])
+    head, _, tail = text.partition("The complete study, with every default\n\n")
+    assert "  - a note" in head
+    assert parse_study("\n".join(line[2:] for line in tail.splitlines()), "plan") == QUICK
+
+
+def test_the_text_of_a_plan_shows_each_arm_with_its_space_and_what_stays_at_its_default() -> None:
+    lines = plan_text(QUICK, make_plan(QUICK, cores=2), []).splitlines()
+    assert "  cross_entropy, the baseline: a continuous space" in lines
+    assert "      mu.scale   log-uniform 200 .. 20000" in lines
+    assert "      threshold  sample (default)" in lines
+    tau = plan_text(TAU, make_plan(TAU, cores=2), []).splitlines()
+    assert "      lr   0.1 (training.lr)" in tau
+    assert any("31 min" in line and "a trial" in line for line in tau)
+
+
+def test_the_text_says_whether_the_time_was_measured_or_guessed() -> None:
+    assert "rough guess" in plan_text(QUICK, make_plan(QUICK, cores=2), [])
+    measured = plan_text(QUICK, make_plan(QUICK, cores=2, measured={"hem": 1.5}), [])
+    assert "rough guess" not in measured
+    assert "hem 1.5 s" in measured
+
+
+def test_the_plan_of_a_study_made_in_python_needs_no_file() -> None:
+    spec = dataclasses.replace(
+        SPEC,
+        search=SearchSpec(trials=3),
+        training=TrainingConfig(epochs=1),
+        report=ReportSpec(("test/accuracy",)),
+    )
+    assert make_plan(spec, cores=1).search_trials == 1
+    assert spec.arms["cross_entropy"].space == {"lr": Term("fixed", (0.1,))}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.04, "0.0 s"),
+        (9.96, "10 s"),
+        (59.7, "1 min 0 s"),
+        (200, "3 min 20 s"),
+        (3599.8, "1 h 0 min"),
+        (7500, "2 h 5 min"),
+        (86_399, "1 day 0 h"),
+        (273_600, "3 days 4 h"),
+    ],
+)
+def test_a_duration_is_written_in_its_two_largest_units(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

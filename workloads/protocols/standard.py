@@ -1,0 +1,208 @@
+"""The standard protocol: train on everything, in epochs, and measure at the end.
+
+A trial's folder holds ``checkpoint.pt`` while it trains (and for good where it confirms), ``outputs/`` once
+a confirm trial was measured, and last of all ``result.json``. Running the same trial in the same folder again
+is the resume: it repeats the reports of what it finds finished and goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workloads.contract import EpochReport, TrialConfig, TrialResult
+from workloads.data.prepared import PreparedData
+from workloads.evaluation.calibration import calibration_metrics
+from workloads.evaluation.ood import noise_metrics
+from workloads.evaluation.scores import score
+from workloads.losses.base import LossContext
+from workloads.losses.build import build_loss
+from workloads.models.build import build_model
+from workloads.protocols.measurement import measure
+from workloads.training.batches import Batches, Normaliser
+from workloads.training.checkpoint import (
+    Checkpoint,
+    plain_reports,
+    read_checkpoint,
+    read_reports,
+    write_checkpoint,
+)
+from workloads.training.engine import Engine
+from workloads.training.inference import predict
+from workloads.training.numerics import reproducible
+from workloads.training.seeds import derive_seed
+from workloads.training.storage import write_json
+
+RESULT = "result.json"
+CHECKPOINT = "checkpoint.pt"
+
+Report = Callable[[EpochReport], None]
+
+
+def run_standard(
+    config: TrialConfig, report: Report, *, folder: Path, data_root: Path, device: str, threads: int
+) -> TrialResult:
+    """Train and measure one trial; see :func:`workloads.run.run` for arguments and errors."""
+    finished = _read_result(folder / RESULT, config.key)
+    if finished is not None:
+        result, reports = finished
+        for each in reports:
+            report(each)
+        return result
+    place = torch.device(device)
+    with reproducible(place, threads):
+        return _Trial(config, folder, data_root, place).run(report)
+
+
+class _Trial:
+    """A trial at work: its data on the device, its engine, and what it has reported."""
+
+    def __init__(self, config: TrialConfig, folder: Path, data_root: Path, device: torch.device) -> None:
+        self.config = config
+        self.folder = folder
+        self.device = device
+        self.data = PreparedData.open(config.data, config.noise, data_root, stage=config.stage)
+        if self.data.facts.hash != config.data_hash:
+            raise ValueError(
+                f"the prepared data must be those that the trial was planned with (hash {config.data_hash}); "
+                f"got {self.data.facts.hash}"
+            )
+        self.normalise = Normaliser(self.data.mean, self.data.std, device)
+        validation = self.data.validation()
+        self.validation_labels = np.array(validation.labels)
+        self.validation_images = _resident(validation.images, device)
+        self.noise = {name: _resident(images, device) for name, images in self.data.noise().items()}
+        self.engine = self._engine()
+        self.reports: list[EpochReport] = []
+        self.train_seconds = 0.0
+        self.evaluation_seconds = 0.0
+
+    def run(self, report: Report) -> TrialResult:
+        self._continue()
+        for each in tuple(self.reports):
+            report(each)
+        training = self.config.training
+        while self.engine.epoch < training.epochs:
+            started = time.perf_counter()
+            trained = self.engine.train_epoch()
+            self.train_seconds += time.perf_counter() - started
+            epoch = self.engine.epoch
+            last = epoch == training.epochs
+            due = last or epoch % training.evaluate_every == 0
+            if due:
+                self.reports.append(self._evaluate(trained))
+            # A search trial is about to write its result: it needs no last checkpoint.
+            if epoch % training.checkpoint_every == 0 if not last else self.config.stage != "search":
+                self._save()
+            # After the checkpoint: where the receiver ends this process now, the report is repeated.
+            if due:
+                report(self.reports[-1])
+        return self._finish()
+
+    def _engine(self) -> Engine:
+        config, facts = self.config, self.data.facts
+        train = self.data.train()
+        # Seeded apart, so that neither one's random weights depend on how many the other draws.
+        torch.manual_seed(derive_seed(config.seed, "model"))
+        model = build_model(config.model, facts.image_shape, facts.num_classes)
+        torch.manual_seed(derive_seed(config.seed, "loss"))
+        counts = np.bincount(train.labels, minlength=facts.num_classes)
+        context = LossContext(len(train.labels), facts.num_classes, tuple(int(n) for n in counts))
+        loss = build_loss(config.loss, config.loss_params, context)
+        model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        labels = torch.from_numpy(np.array(train.labels)).to(self.device)
+        batches = Batches(_resident(train.images, self.device), labels, config.training, config.seed)
+        return Engine(model, loss.to(self.device), batches, self.normalise, config.training, config.seed)
+
+    def _continue(self) -> None:
+        checkpoint = read_checkpoint(self.folder / CHECKPOINT, self.config.key, self.device)
+        if checkpoint is not None:
+            self.engine.load_state_dict(checkpoint.engine)
+            self.reports = list(checkpoint.reports)
+            self.train_seconds = checkpoint.train_seconds
+            self.evaluation_seconds = checkpoint.evaluation_seconds
+
+    def _save(self) -> None:
+        checkpoint = Checkpoint(
+            self.engine.state_dict(), tuple(self.reports), self.train_seconds, self.evaluation_seconds
+        )
+        write_checkpoint(self.folder / CHECKPOINT, self.config.key, checkpoint)
+
+    def _evaluate(self, trained: dict[str, float]) -> EpochReport:
+        """Validation and noise, by the headline score."""
+        started = time.perf_counter()
+        engine, evaluation = self.engine, self.config.evaluation
+        logits = predict(engine.model, engine.loss, self.normalise, self.validation_images).logits
+        known = score(evaluation.headline, logits)
+        unknown = {
+            name: score(
+                evaluation.headline, predict(engine.model, engine.loss, self.normalise, images).logits
+            )
+            for name, images in self.noise.items()
+        }
+        labels = self.validation_labels
+        metrics = {
+            **trained,
+            "validation/accuracy": float((logits.argmax(axis=1) == labels).mean()),
+            "validation/nll": calibration_metrics(logits, labels, 1.0, evaluation.ece_bins)["nll"],
+            **noise_metrics(known, unknown),
+        }
+        self.evaluation_seconds += time.perf_counter() - started
+        return EpochReport(engine.epoch, metrics)
+
+    def _finish(self) -> TrialResult:
+        metrics = dict(self.reports[-1].metrics)
+        if self.config.stage != "search":
+            started = time.perf_counter()
+            measured = measure(
+                self.engine.model, self.engine.loss, self.normalise, self.data, self.config, self.folder
+            )
+            metrics.update(measured)
+            self.evaluation_seconds += time.perf_counter() - started
+        result = TrialResult(
+            metrics=metrics,
+            train_seconds=self.train_seconds,
+            evaluation_seconds=self.evaluation_seconds,
+            parameters=sum(p.numel() for p in self.engine.parameters),
+        )
+        _write_result(self.folder / RESULT, self.config.key, result, self.reports)
+        if self.config.stage == "search":
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        return result
+
+
+def _resident(images: np.ndarray[Any, Any], device: torch.device) -> Tensor:
+    # Copied, because memory-mapped files are read-only and torch would warn.
+    return torch.from_numpy(np.array(images)).to(device)
+
+
+def _write_result(path: Path, key: str, result: TrialResult, reports: list[EpochReport]) -> None:
+    record = {
+        "key": key,
+        "result": {
+            "metrics": dict(result.metrics),
+            "train_seconds": result.train_seconds,
+            "evaluation_seconds": result.evaluation_seconds,
+            "parameters": result.parameters,
+        },
+        "reports": plain_reports(reports),
+    }
+    write_json(path, record)
+
+
+def _read_result(path: Path, key: str) -> tuple[TrialResult, tuple[EpochReport, ...]] | None:
+    """The finished trial ``key``, or None where this file is not there, not whole, or another trial's."""
+    try:
+        record = json.loads(path.read_text())
+        if record["key"] != key:
+            return None
+        return TrialResult(**record["result"]), read_reports(record["reports"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,86 @@
+"""Where a trial stands, in one file that is trusted only if it is whole and of this trial.
+
+The file is what ``torch.save`` writes, followed by a line with its SHA-256; ``torch.load`` reads it too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workloads.contract import EpochReport
+from workloads.training.storage import write_bytes
+
+FORMAT = 1
+_TRAILER = b"\nsha256 "
+_TRAILER_SIZE = len(_TRAILER) + 64
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trial after some epoch."""
+
+    engine: dict[str, Any]
+    """State of the model, the loss and the optimiser, and the finished epochs."""
+    reports: tuple[EpochReport, ...]
+    """All reports so far."""
+    train_seconds: float
+    evaluation_seconds: float
+
+
+def write_checkpoint(path: Path, key: str, checkpoint: Checkpoint) -> None:
+    """Write atomically; ``key`` says of which trial it is."""
+    buffer = io.BytesIO()
+    record = {
+        "format": FORMAT,
+        "key": key,
+        "engine": checkpoint.engine,
+        "reports": plain_reports(checkpoint.reports),
+        "train_seconds": checkpoint.train_seconds,
+        "evaluation_seconds": checkpoint.evaluation_seconds,
+    }
+    torch.save(record, buffer)
+    payload = buffer.getvalue()
+    write_bytes(path, payload + _TRAILER + hashlib.sha256(payload).hexdigest().encode())
+
+
+def read_checkpoint(path: Path, key: str, device: torch.device) -> Checkpoint | None:
+    """The checkpoint of trial ``key``, or None where there is none that can be trusted.
+
+    A missing, truncated or altered file, another trial's, or another format's is no error: training then
+    starts anew. Nothing but tensors and plain values is unpickled.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    payload, trailer = content[:-_TRAILER_SIZE], content[-_TRAILER_SIZE:]
+    if trailer != _TRAILER + hashlib.sha256(payload).hexdigest().encode():
+        return None
+    try:
+        record = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError):
+        return None
+    if not isinstance(record, dict) or record.get("format") != FORMAT or record.get("key") != key:
+        return None
+    return Checkpoint(
+        record["engine"],
+        read_reports(record["reports"]),
+        record["train_seconds"],
+        record["evaluation_seconds"],
+    )
+
+
+def plain_reports(reports: Sequence[EpochReport]) -> list[dict[str, Any]]:
+    return [{"epoch": report.epoch, "metrics": dict(report.metrics)} for report in reports]
+
+
+def read_reports(records: Sequence[dict[str, Any]]) -> tuple[EpochReport, ...]:
+    return tuple(EpochReport(record["epoch"], record["metrics"]) for record in records)

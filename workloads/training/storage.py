@@ -1,0 +1,29 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``path`` atomically and durably: after a crash it holds the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not tempfile: its files are private to their owner, and a study's folder may be shared.
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with draft.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, record: Any) -> None:
+    write_bytes(path, (json.dumps(record, indent=1) + "\n").encode())
