@@ -186,7 +186,7 @@ class Campaign:
                 self._requeued.append(self._request(trial))
                 return
             self._emit("finished", key=key, state="failed", metrics={}, seconds=0.0, reason=reason)
-        elif outcome.state == "stopped":
+        elif outcome.state == "stopped" or self._was_stopped(trial):
             configuration = self.record.arms[trial.arm].configurations[trial.number]
             last = trial.reports[max(trial.reports)] if trial.reports else {}
             self._emit(
@@ -205,6 +205,10 @@ class Campaign:
         if trial.stage == "search":
             self._searches[trial.arm].advance(trial.number)
             self._select_where_ready()
+
+    def _was_stopped(self, trial: TrialRecord) -> bool:
+        """Its configuration was decided by an earlier epoch, and the stop came too late to save anything."""
+        return trial.stage == "search" and self._searches[trial.arm].is_settled(trial.number)
 
     # -- how it decides -----------------------------------------------------------------------------
 

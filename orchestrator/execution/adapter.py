@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from orchestrator.campaign.campaign import Campaign, Outcome, TrialRequest
-from orchestrator.execution.trial import OUTCOME, REPORT
+from orchestrator.execution.trial import OUTCOME, REPORTS
 
 
 class Bridge:
@@ -60,13 +60,17 @@ class Bridge:
 
     def report(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether the trial must stop."""
-        report = json.loads(result[REPORT])
-        return self.campaign.report(self._keys[trial_id], report["epoch"], report["metrics"])
+        reports = json.loads(result.get(REPORTS) or "[]")
+        stop = [self.campaign.report(self._keys[trial_id], r["epoch"], r["metrics"]) for r in reports]
+        return any(stop)
 
     def complete(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
-        key = self._keys.pop(trial_id, None)
-        if key is None or self.interrupted():
+        if trial_id not in self._keys or self.interrupted():
             return
+        if result and OUTCOME in result:
+            # A last message goes past the scheduler; it may hold the last epochs.
+            self.report(trial_id, result)
+        key = self._keys.pop(trial_id)
         seconds = self._clock() - self._started[trial_id]
         text = (result or {}).get(OUTCOME)
         outcome = json.loads(text) if text else None

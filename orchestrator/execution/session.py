@@ -7,6 +7,7 @@ empty.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import signal
 import threading
 import time
@@ -126,6 +127,7 @@ class _Session:
         self.ledger = Ledger(path)
         self.tracker = Tracker(self.spec, make_writer(self.spec, study_dir, uri, artifact_root(uri, run.out)))
         self.display = Display(self.spec, self.record, plain=run.plain)
+        self.trouble = ""
 
     def go(self) -> None:
         with self.stop.caught():
@@ -142,13 +144,13 @@ class _Session:
 
     def _run(self) -> None:
         self.display.starting(resumed=bool(self.history), study_dir=self.study_dir)
-        # Torch, the data and Ray take seconds each, and mostly wait: they start side by side.
+        # Data, imports and Ray take seconds each, and Ray mostly waits: they start side by side.
         with ThreadPoolExecutor(1) as pool:
             preparing = pool.submit(self._prepare)
             if self._is_finished():
                 self._open(preparing.result(), "none: everything was done already")
-                self._finish("done")
-                return
+                self._deliver("done", self._conclude("done"))
+                return self._require_results()
             from orchestrator.execution import cluster
 
             with cluster.connect(self.run.address) as found:
@@ -157,18 +159,15 @@ class _Session:
                 slots = self._slots(found.cpus, found.gpus)
                 self.display.running(slots)
                 finished = False if self.stop() else self._tune(slots)
-        if self.stop():
-            self._finish("interrupted")
-            raise Interrupted(
-                f"stopped by {self.stop.name}; everything finished is kept in {self.study_dir}.\n"
-                f"Go on with: {' '.join(self.run.command)}"
-            )
-        self._finish("done" if finished else "failed")
-        if not finished:
-            raise StudyFailed(
-                f"the Ray run ended before the study did; everything finished is kept in {self.study_dir}.\n"
-                f"Go on with: {' '.join(self.run.command)}"
-            )
+                reason = "done" if finished else "interrupted" if self.stop() else "failed"
+                # The report is written while Ray shuts down.
+                concluding = pool.submit(self._conclude, reason)
+            self._deliver(reason, concluding.result())
+        kept = f"everything finished is kept in {self.study_dir}.\nGo on with: {' '.join(self.run.command)}"
+        if reason == "interrupted":
+            raise Interrupted(f"stopped by {self.stop.name}; {kept}")
+        if reason == "failed":
+            raise StudyFailed(f"the Ray run ended before the study did; {kept}")
         self._require_results()
 
     def _is_finished(self) -> bool:
@@ -182,7 +181,9 @@ class _Session:
     def _prepare(self) -> DataFacts:
         from orchestrator.execution import trial
 
-        return trial.prepare(self.spec.data, self.spec.noise, self._data_root)
+        facts = trial.prepare(self.spec.data, self.spec.noise, self._data_root)
+        importlib.import_module("orchestrator.execution.tune")
+        return facts
 
     @property
     def _data_root(self) -> Path:
@@ -262,15 +263,26 @@ class _Session:
             journal.flush()
         return campaign.done
 
-    def _finish(self, reason: str) -> None:
-        """Close the record, write the report, deliver what MLflow has not got yet."""
+    def _conclude(self, reason: str) -> Reported | None:
+        """Close the record and write the report; None where there is none to write, or it failed."""
         closed = {"event": "closed", "t": time.time(), "reason": reason}
         self.emit(closed)
         self.record.apply(closed)
         self.display.close()
-        reported = None
-        if reason != "interrupted":
-            reported = self.run.report(self.spec, self.record, self.study_dir)
+        if reason == "interrupted":
+            return None
+        try:
+            return self.run.report(self.spec, self.record, self.study_dir)
+        except Exception as error:  # whatever is wrong with a report, the study itself has run
+            self.trouble = (
+                f"the study has run, but its report failed ({type(error).__name__}: {error}). See why with: "
+                f"orchestrate --debug report {self.spec.name} --out {self.run.out}"
+            )
+            return None
+
+    def _deliver(self, reason: str, reported: Reported | None) -> None:
+        """Print the answer, and bring MLflow up to date."""
+        if reported:
             print(reported.text, flush=True)
         delivered = self.tracker.drain(_DRAIN_SECONDS)
         writer = self.tracker.writer
@@ -293,6 +305,9 @@ class _Session:
             )
 
     def _require_results(self) -> None:
+        """Raise StudyFailed where the command should not look as if all were well."""
+        if self.trouble:
+            raise StudyFailed(self.trouble)
         lost = {a.name: a.failure for a in self.record.arms.values() if a.failure}
         for arm in self.record.arms.values():
             if arm.confirms and all(t.state == "failed" for t in arm.confirms.values()):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from ray import tune
 
 from workloads.contract import DataConfig, DataFacts, EpochReport, NoiseConfig, TrainingDiverged, TrialConfig
 
-REPORT = "report"
-"""Key of an epoch's report: JSON text, so that Tune neither flattens nor copies it."""
+REPORTS = "reports"
+"""Key of the epochs' reports in a message: JSON text, so that Tune neither flattens nor copies it."""
 OUTCOME = "outcome"
 """Key of the last report of an attempt: how it ended, JSON text."""
+_INTERVAL_SECONDS = 0.25
 
 
 def prepare(data: DataConfig, noise: NoiseConfig, root: Path) -> DataFacts:
@@ -48,15 +50,11 @@ def train(request: dict[str, Any]) -> None:
 
     folder = Path(request["folder"])
 
-    def report(epoch: EpochReport) -> None:
-        # What is not a number is no measurement: it is left out, never passed on as one.
-        metrics = {k: v for k, v in epoch.metrics.items() if math.isfinite(v)}
-        tune.report({REPORT: json.dumps({"epoch": epoch.epoch, "metrics": metrics})})
-
+    reporter = _Reporter(tune.report)
     try:
         result = run.run(
             TrialConfig.from_dict(request["config"]),
-            report,
+            reporter.take,
             folder=folder,
             data_root=Path(request["data_root"]),
             device=request["device"],
@@ -64,14 +62,42 @@ def train(request: dict[str, Any]) -> None:
         )
         outcome: Mapping[str, Any] = {
             "state": "complete",
-            "metrics": {k: v for k, v in result.metrics.items() if math.isfinite(v)},
+            "metrics": _finite(result.metrics),
             "seconds": result.train_seconds + result.evaluation_seconds,
         }
     except Exception as error:
         outcome = {"state": "failed", "kind": _kind(error), "reason": _reason(error), "metrics": {}}
         _write_traceback(folder)
     # `done` ends the trial with this report; without it Tune would ask once more.
-    tune.report({OUTCOME: json.dumps(outcome), "done": True})
+    tune.report({REPORTS: json.dumps(reporter.waiting), OUTCOME: json.dumps(outcome), "done": True})
+
+
+class _Reporter:
+    """Sends epochs' reports to Tune, several in one message where epochs are short.
+
+    A message costs some milliseconds in which the trial waits; sent at most every ``_INTERVAL_SECONDS`` they
+    cost little, however short an epoch is. Decisions do not change by it: the campaign takes epoch by epoch.
+    """
+
+    def __init__(
+        self, send: Callable[[dict[str, Any]], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._send = send
+        self._clock = clock
+        self._sent = clock()
+        self.waiting: list[dict[str, Any]] = []
+
+    def take(self, report: EpochReport) -> None:
+        self.waiting.append({"epoch": report.epoch, "metrics": _finite(report.metrics)})
+        if self._clock() - self._sent >= _INTERVAL_SECONDS:
+            self._send({REPORTS: json.dumps(self.waiting)})
+            self.waiting = []
+            self._sent = self._clock()
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What is not a number is no measurement: it is left out, never passed on as one."""
+    return {k: v for k, v in metrics.items() if math.isfinite(v)}
 
 
 def _kind(error: Exception) -> str:
