@@ -31,6 +31,7 @@ def cautions(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
         found += _unguarded(spec, record, arm)
         found += _at_edge(spec, record, arm)
         found += _saturated(record, arm)
+        found += _temperature_at_bound(spec, record, arm)
     return tuple(found)
 
 
@@ -67,6 +68,18 @@ def _failed(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:
     if search:
         found.append(f"{arm}: {numbers.counted(len(search), 'search trial')} failed.")
     return found
+
+
+def _temperature_at_bound(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:
+    complete = [t for t in confirm_trials(spec, record, arm).values() if t.state == "complete"]
+    bound = sum(t.metrics.get("calibration/temperature_at_bound", 0.0) == 1.0 for t in complete)
+    if not bound:
+        return []
+    return [
+        f"{arm}: T* is at the end of its range at {bound} of {numbers.counted(len(complete), 'seed')}, "
+        "because the validation images have no best temperature (all are classified correctly, say); its mean, and "
+        "what is given after temperature scaling, say little."
+    ]
 
 
 def _few_seeds(spec: StudySpec, record: StudyRecord) -> list[str]:

@@ -14,6 +14,7 @@ from scipy.special import log_softmax, softmax
 from workloads.evaluation.calibration import (
     HIGHEST_TEMPERATURE,
     LOWEST_TEMPERATURE,
+    at_bound,
     calibration_metrics,
     fit_temperature,
     reliability,
@@ -193,3 +194,9 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> No
 def test_zero_bins_are_refused() -> None:
     with pytest.raises(ValueError, match="bins must be >= 1; got 0"):
         reliability(CAL_Z, CAL_Y, 1.0, 0)
+
+
+def test_a_temperature_that_the_images_do_not_bound_is_known_as_such() -> None:
+    logits = np.array([[3.0, 0.0], [0.0, 2.0], [1.0, 0.5]])
+    assert at_bound(fit_temperature(logits, np.array([0, 1, 0])))
+    assert not at_bound(fit_temperature(logits, np.array([0, 1, 1])))

@@ -60,6 +60,11 @@ def fit_temperature(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float
     return float(np.exp(-u))
 
 
+def at_bound(temperature: float) -> bool:
+    """Whether a fitted temperature is the end of its range: the images it was fitted on say no more."""
+    return temperature in (LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE)
+
+
 def calibration_metrics(
     logits: npt.NDArray[Any], labels: npt.NDArray[Any], temperature: float, bins: int
 ) -> dict[str, float]:

@@ -14,7 +14,12 @@ import numpy.typing as npt
 
 from workloads.contract import TrialConfig
 from workloads.data.prepared import PreparedData
-from workloads.evaluation.calibration import calibration_metrics, fit_temperature, reliability
+from workloads.evaluation.calibration import (
+    at_bound,
+    calibration_metrics,
+    fit_temperature,
+    reliability,
+)
 from workloads.evaluation.ood import rejection_metrics
 from workloads.evaluation.scores import score
 from workloads.losses.base import Loss
@@ -97,6 +102,7 @@ def _calibration(sets: Mapping[str, _Set], bins: int) -> tuple[dict[str, float],
         **{f"calibration/{name}": value for name, value in before.items()},
         **{f"calibration/{name}_ts": value for name, value in after.items()},
         "calibration/temperature": temperature,
+        "calibration/temperature_at_bound": float(at_bound(temperature)),
     }
     diagrams = {
         "before": reliability(logits, labels, 1.0, bins),

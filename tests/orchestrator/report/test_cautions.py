@@ -55,6 +55,18 @@ def test_a_failed_confirm_trial_is_a_warning() -> None:
     assert "cannot go below p = .12" in found
 
 
+def test_a_temperature_at_the_end_of_its_range_is_a_warning() -> None:
+    story = Story(with_arms("hem")).opened()
+    story.configured("hem", 0, {"lr": 0.1})
+    for seed in SPEC.confirm.seeds:
+        metrics = confirm_metrics(SPEC, 0.3, 0.1)
+        bound = {"calibration/temperature_at_bound": float(seed < 102)}
+        story.confirmed("hem", 0, seed, {**metrics, **bound})
+    found = [c for c in cautions(story.spec, story.record()) if "T*" in c]
+    assert len(found) == 1
+    assert "hem: T* is at the end of its range at 2 of 5 seeds" in found[0]
+
+
 def test_three_seeds_are_called_few() -> None:
     spec = dataclasses.replace(SPEC, confirm=ConfirmSpec((100, 101, 102)))
     found = " ".join(cautions(spec, whole_story(spec).record()))
