@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 
 from orchestrator.campaign.record import StudyRecord, TrialRecord
 from orchestrator.study.spec import StudySpec
 from orchestrator.study.terms import space_size
+
+_ENOUGH = 4
+"""Trials that must have ended before a time is named."""
 
 
 def trials_left(spec: StudySpec, record: StudyRecord) -> tuple[float, float]:
@@ -36,16 +40,18 @@ def trials_left(spec: StudySpec, record: StudyRecord) -> tuple[float, float]:
 def seconds_left(spec: StudySpec, record: StudyRecord, slots: int) -> float | None:
     """Wall seconds until the end at the speed so far; None while nothing has ended yet."""
     search, confirm = trials_left(spec, record)
-    costs = {
-        stage: [t.ended - t.started for t in record.trials.values() if t.stage == stage and t.ended]
-        for stage in ("search", "confirm")
-    }
-    if not costs["search"] and not costs["confirm"]:
+    ended = [t for t in record.trials.values() if t.ended is not None]
+    if len(ended) < _ENOUGH:
         return None
-    mean = {stage: sum(c) / len(c) for stage, c in costs.items() if c}
-    usual_search = mean.get("search", mean.get("confirm", 0.0))
-    usual_confirm = mean.get("confirm", usual_search)
-    return (search * usual_search + confirm * usual_confirm) / max(slots, 1)
+    # The median: the first trials of a session also pay for the start of their workers.
+    usual = {
+        stage: statistics.median(seconds)
+        for stage in ("search", "confirm")
+        if (seconds := [t.seconds for t in ended if t.stage == stage])
+    }
+    for_search = usual.get("search", usual.get("confirm", 0.0))
+    for_confirm = usual.get("confirm", for_search)
+    return (search * for_search + confirm * for_confirm) / max(slots, 1)
 
 
 def _ended(trials: Iterable[TrialRecord]) -> int:

@@ -77,8 +77,8 @@ def _temperature_at_bound(spec: StudySpec, record: StudyRecord, arm: str) -> lis
         return []
     return [
         f"{arm}: T* is at the end of its range at {bound} of {numbers.counted(len(complete), 'seed')}, "
-        "because the validation images have no best temperature (all are classified correctly, say); its mean, and "
-        "what is given after temperature scaling, say little."
+        "because the validation images have no best temperature (all are classified correctly, say); its "
+        "mean, and what is given after temperature scaling, say little."
     ]
 
 

@@ -10,6 +10,9 @@ from orchestrator.report.cells import Table
 from orchestrator.report.contents import Contents
 from orchestrator.report.figures import Drawing
 
+MOST_COLUMNS = 9
+"""Columns of a grouped table side by side on a page."""
+
 
 def page_html(contents: Contents, drawings: Sequence[Drawing]) -> str:
     """Fill ``page.html``. Everything is escaped but the figures, which are our own SVG."""
@@ -23,7 +26,31 @@ def page_html(contents: Contents, drawings: Sequence[Drawing]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["groups"] = heading_groups
+    environment.filters["blocks"] = column_blocks
     return environment.get_template("page.html").render(c=contents, drawings=drawings)
+
+
+def column_blocks(table: Table) -> list[Table]:
+    """A wide table with grouped columns as several that fit a page.
+
+    Each repeats the columns before the groups; neighbours under one heading stay together.
+    """
+    keys = next((i for i, column in enumerate(table.columns) if column.group), len(table.columns))
+    blocks: list[list[int]] = [list(range(keys))]
+    index = keys
+    for _, columns in groupby(table.columns[keys:], lambda c: c.group):
+        group = range(index, index := index + len(list(columns)))
+        if len(blocks[-1]) > keys and len(blocks[-1]) + len(group) > MOST_COLUMNS:
+            blocks.append(list(range(keys)))
+        blocks[-1] += group
+    return [
+        Table(
+            table.title,
+            tuple(table.columns[i] for i in chosen),
+            tuple(tuple(row[i] for i in chosen) for row in table.rows),
+        )
+        for chosen in blocks
+    ]
 
 
 def heading_groups(table: Table) -> list[tuple[str, int]]:

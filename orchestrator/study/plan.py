@@ -86,7 +86,8 @@ def make_plan(spec: StudySpec, cores: int, measured: Mapping[str, float] | None 
 def _arm_plan(spec: StudySpec, name: str) -> ArmPlan:
     arm = spec.arms[name]
     configurations = terms.configurations(arm.space, spec.search.trials)
-    search_trials = configurations * len(spec.search.seeds)
+    # One point needs no search: it is confirmed as it is.
+    search_trials = configurations * len(spec.search.seeds) if terms.space_size(arm.space) != 1 else 0
     return ArmPlan(name, arm.loss, arm.space, configurations, search_trials, len(spec.confirm.seeds))
 
 

@@ -121,7 +121,7 @@ def _rejection(sets: Mapping[str, _Set], scores: tuple[str, ...]) -> dict[str, f
             members = [member for member, each in sets.items() if each.kind == kind]
             for member in members:
                 measured = rejection_metrics(known, score(name, sets[member].outputs.logits))
-                metrics.update({f"ood/{name}/{member}/{metric}": measured[metric] for metric in REJECTION})
+                metrics.update({f"ood/{name}/{member}/{metric}": value for metric, value in measured.items()})
             if members:
                 for metric in REJECTION:
                     values = [metrics[f"ood/{name}/{member}/{metric}"] for member in members]

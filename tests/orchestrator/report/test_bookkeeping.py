@@ -43,7 +43,7 @@ def test_chosen_parameters_are_those_of_the_selected_configuration() -> None:
 def test_an_unmet_guard_and_a_missing_selection_are_said() -> None:
     story = Story(with_arms("cross_entropy", "hem")).opened()
     story.configured("hem", 0, {"lr": 0.1})
-    story.selected("hem", 0, {"lr": 0.1}, 1.2)
+    story.selected("hem", 0, {"lr": 0.1}, 1.6)
     still, unmet = rows_of(chosen_table(story.spec, story.record()))
     assert still["why"] == "still searching"
     assert unmet["guard"] == "not met"
