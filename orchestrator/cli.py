@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import io
 import os
 import shlex
@@ -10,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from orchestrator.arguments import CATALOGUES, make_parser
 from orchestrator.errors import OrchestrateError, StudyMissing, Unavailable
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141
+_MEASURED = ("test/", "calibration/", "ood/")
+"""How the names of a confirmed model's final metrics begin."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,6 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
         return 1
+
+
+def entry() -> NoReturn:
+    """The installed command. Leaves without taking the interpreter apart, which would take a second."""
+    status = main()
+    atexit._run_exitfuncs()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
 
 
 # -- commands -----------------------------------------------------------------------------------------------
@@ -111,14 +125,15 @@ def _reported(spec: StudySpec, record: StudyRecord, study_dir: Path) -> Reported
 
 
 def _summaries(record: StudyRecord) -> Mapping[str, Mapping[str, float]]:
-    """By arm: each confirm metric's mean under its own name, and its standard deviation (ddof 1)."""
+    """By arm: each final metric's mean under its own name, and its standard deviation (ddof 1)."""
     import statistics
 
     found: dict[str, dict[str, float]] = {}
     for name, arm in record.arms.items():
         done = [t.metrics for t in arm.confirms.values() if t.state == "complete"]
         shown = found[name] = {}
-        for metric in dict.fromkeys(m for metrics in done for m in metrics):
+        measured = {m for metrics in done for m in metrics if m.startswith(_MEASURED)}
+        for metric in sorted(measured):
             values = [metrics[metric] for metrics in done if metric in metrics]
             shown[metric] = statistics.fmean(values)
             if len(values) > 1:
@@ -266,4 +281,4 @@ def _record(study_dir: Path) -> StudyRecord:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -6,7 +6,6 @@ again after a crash, and MLflow never holds a run twice.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,7 +58,9 @@ class MlflowWriter:
                 )
             return str(found.experiment_id)
         location = f"{artifact_root}/{name}" if artifact_root else None
-        return str(self._client.create_experiment(name, artifact_location=location))
+        # The kind decides which pages the UI opens with: those for training, not for language models.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return str(self._client.create_experiment(name, artifact_location=location, tags=tags))
 
     def _find_runs(self) -> None:
         token = None
@@ -228,17 +229,22 @@ class MlflowWriter:
         for name, arm in record.arms.items():
             run_id = self.arm_run(record, name)
             metrics = [Metric(k, v, stamp or 0, 0) for k, v in summaries.get(name, {}).items()]
-            self._log(run_id, metrics, tags=self._selection_tags(arm))
+            params = [Param(k, str(v)) for k, v in arm.selection.get("params", {}).items()]
+            self._log(run_id, metrics, params, self._arm_tags(arm))
             self._client.set_terminated(run_id, "FAILED" if arm.failure else status, end_time=stamp)
         self._client.set_terminated(self._runs["study"], status, end_time=stamp)
 
-    @staticmethod
-    def _selection_tags(arm: ArmRecord) -> list[RunTag]:
+    def _arm_tags(self, arm: ArmRecord) -> list[RunTag]:
+        complete = sum(t.state == "complete" for t in arm.confirms.values())
+        said = (
+            f"Loss `{self._spec.arms[arm.name].loss}` of study {self._spec.name}. Parameters: the winner of "
+            f"its search. Metrics: means over {complete} of {len(self._spec.confirm.seeds)} confirm seeds, and "
+            f"their standard deviations (`..._std`, ddof 1)."
+        )
+        tags = [RunTag("mlflow.note.content", said)]
         if arm.failure:
-            return [RunTag(_PREFIX + "failure", arm.failure[:5000])]
-        if arm.selected is None:
-            return []
-        return [RunTag(_PREFIX + "selected", json.dumps(dict(arm.selection["params"])))]
+            tags.append(RunTag(_PREFIX + "failure", arm.failure[:5000]))
+        return tags
 
     def log_report(self, folder: Path) -> None:
         """The report's files as artifacts of the study's run."""
