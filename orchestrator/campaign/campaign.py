@@ -234,6 +234,7 @@ class Campaign:
                     self._emit("configured", arm=name, number=0, params=params)
                 self._freeze(name, 0, params, None, "its space holds one configuration: nothing to search")
             elif progress.is_over:
+                progress.tell_rest()
                 winner = progress.winner()
                 if winner is None:
                     self._emit("unselected", arm=name, reason=progress.why_no_winner())

@@ -81,6 +81,8 @@ class SearchProgress:
             self._search.restore(configuration.params)
             self._cursors.append(_Cursor())
             self.advance(configuration.number)
+        if self.is_over:
+            self.tell_rest()
 
     # -- asking -------------------------------------------------------------------------------------
 
@@ -138,7 +140,14 @@ class SearchProgress:
         """Pass verdicts on to Optuna: at the start of a batch, or at once where order does not matter."""
         if self._spec.search.deterministic and number % self._spec.search.parallel:
             return
-        for configuration in self.arm.configurations[:number]:
+        self._tell(self.arm.configurations[:number])
+
+    def tell_rest(self) -> None:
+        """Pass on what is left once the search is over; nothing is asked after that."""
+        self._tell(self.arm.configurations)
+
+    def _tell(self, configurations: list[ConfigurationRecord]) -> None:
+        for configuration in configurations:
             if configuration.state != "running" and configuration.number not in self._told:
                 self._told.add(configuration.number)
                 self._search.tell(configuration.number, configuration.state, configuration.value)

@@ -29,7 +29,7 @@ from orchestrator.study.catalogue import missing
 from orchestrator.study.spec import StudySpec
 from orchestrator.tracking.store import artifact_root, check_store, resolve_uri
 from orchestrator.tracking.tracker import Tracker, make_writer
-from workloads.contract import DataFacts
+from workloads.contract import DataFacts, DataMissing
 
 _DRAIN_SECONDS = 60.0
 _JOURNAL_SECONDS = 5.0
@@ -132,9 +132,7 @@ class _Session:
     def go(self) -> None:
         with self.stop.caught():
             try:
-                for event in self.history:
-                    self.tracker.put(event)
-                self.tracker.start()
+                self.tracker.start(self.history)
                 self._run()
             finally:
                 self.display.close()
@@ -181,7 +179,10 @@ class _Session:
     def _prepare(self) -> DataFacts:
         from orchestrator.execution import trial
 
-        facts = trial.prepare(self.spec.data, self.spec.noise, self._data_root)
+        try:
+            facts = trial.prepare(self.spec.data, self.spec.noise, self._data_root)
+        except (DataMissing, ValueError) as error:
+            raise Unavailable(f"the data of the study: {error}\nNothing was run.") from error
         importlib.import_module("orchestrator.execution.tune")
         return facts
 

@@ -12,11 +12,11 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.campaign.record import StudyRecord
+from orchestrator.campaign.record import Event, StudyRecord
 from orchestrator.study.spec import StudySpec
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _FLUSH_SECONDS = 5.0
 """A running trial's metrics are sent at most this often."""
 _RETRY_SECONDS = 5.0
+_LAST_RETRY_SECONDS = 0.2
+"""Between tries at the very end, while the user waits."""
 _STOP = object()
 
 
@@ -32,7 +34,6 @@ class Tracker:
     """MLflow's view of a running study.
 
     Args:
-        history: the events so far.
         open_writer: makes the writer; called in the thread, as importing MLflow and creating a store take
             seconds.
     """
@@ -40,7 +41,7 @@ class Tracker:
     def __init__(
         self,
         spec: StudySpec,
-        open_writer: Callable[[str], MlflowWriter],
+        open_writer: Callable[[], MlflowWriter],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
@@ -55,13 +56,20 @@ class Tracker:
         self.trouble = ""
         """What the store said when it last failed; empty while all is well."""
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._draining = threading.Event()
         self._deadline: float | None = None
+        self._sessions = 0
+        """Sessions in the history; nothing is written before one more has opened."""
         self._opened = False
 
-    def start(self) -> None:
+    def start(self, history: Iterable[Event]) -> None:
+        """Begin with the events so far; the store is opened at once, and written to from ``opened`` on."""
+        for event in history:
+            self._apply(event)
+        self._sessions = len(self._record.sessions)
         self._thread.start()
 
-    def put(self, event: Mapping[str, Any]) -> None:
+    def put(self, event: Event) -> None:
         """Take one event; returns at once."""
         self._queue.put(event)
 
@@ -69,6 +77,7 @@ class Tracker:
         """Write all that is there, for at most so many seconds; whether everything was delivered."""
         self._deadline = self._clock() + seconds
         self._queue.put(_STOP)
+        self._draining.set()
         self._thread.join()
         return not self.trouble
 
@@ -77,19 +86,20 @@ class Tracker:
     def _work(self) -> None:
         stopping = False
         while True:
-            stopping = self._take(block=not stopping) or stopping
             try:
                 self._write(everything=stopping)
                 self.trouble = ""
-            except Exception as error:
+                if stopping and self._queue.empty():
+                    return
+            except Exception as error:  # a store fails in many ways, and none may end the study
                 self.trouble = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                logging.getLogger(__name__).debug("MLflow store failed", exc_info=True)
                 if stopping and self._clock() > (self._deadline or 0.0):
                     return
-                time.sleep(min(_RETRY_SECONDS, 0.2 if stopping else _RETRY_SECONDS))
-                continue
-            if stopping and self._queue.empty():
-                return
+                # Cut short when the session wants to end.
+                self._draining.wait(_RETRY_SECONDS)
+                if stopping:
+                    time.sleep(_LAST_RETRY_SECONDS)
+            stopping = self._take(block=not stopping) or stopping
 
     def _take(self, *, block: bool) -> bool:
         """Apply all events that wait; whether the stop sign was among them."""
@@ -100,18 +110,21 @@ class Tracker:
                 if item is _STOP:
                     stop = True
                 else:
-                    self._record.apply(item)
-                    if "key" in item:
-                        self._dirty[item["key"]] = self._clock()
+                    self._apply(item)
                 item = self._queue.get_nowait()
         except queue.Empty:
             return stop
 
+    def _apply(self, event: Event) -> None:
+        self._record.apply(event)
+        if "key" in event:
+            self._dirty[event["key"]] = self._clock()
+
     def _write(self, *, everything: bool) -> None:
-        if not self._record.sessions:
-            return
         if self.writer is None:
-            self.writer = self._open_writer(self._record.sessions[0]["instance"])
+            self.writer = self._open_writer()
+        if len(self._record.sessions) == self._sessions:
+            return
         if not self._opened:
             self.writer.open_study(self._record)
             self._opened = True
@@ -128,16 +141,16 @@ class Tracker:
 
 def make_writer(
     spec: StudySpec, study_dir: Path, uri: str, artifact_root: str | None
-) -> Callable[[str], MlflowWriter]:
+) -> Callable[[], MlflowWriter]:
     """What :class:`Tracker` needs to open the store in its thread."""
 
-    def open_writer(instance: str) -> MlflowWriter:
+    def open_writer() -> MlflowWriter:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
         from orchestrator.tracking.writer import MlflowWriter
 
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.ERROR)
-        return MlflowWriter(spec, study_dir, uri, artifact_root, instance)
+        return MlflowWriter(spec, study_dir, uri, artifact_root)
 
     return open_writer

@@ -27,16 +27,14 @@ class MlflowWriter:
     """Writes one study into one experiment.
 
     Args:
-        instance: identity of the study folder; runs of an earlier study with the same name are left alone.
         artifact_root: where a local store keeps artifacts, as a URI; None: the server decides.
     """
 
-    def __init__(
-        self, spec: StudySpec, study_dir: Path, uri: str, artifact_root: str | None, instance: str
-    ) -> None:
+    def __init__(self, spec: StudySpec, study_dir: Path, uri: str, artifact_root: str | None) -> None:
         self._spec = spec
         self._dir = study_dir
-        self._instance = instance
+        self._instance = ""
+        """Identity of the study folder; runs of an earlier study with the same name are left alone."""
         self._client = MlflowClient(tracking_uri=uri)
         self.uri = uri
         self.experiment_id = self._experiment(spec.tracking.experiment or spec.name, artifact_root)
@@ -45,7 +43,6 @@ class MlflowWriter:
         self._ended: set[str] = set()
         self._sent: dict[str, set[int]] = {}
         """Epochs sent in this session, by trial key."""
-        self._find_runs()
 
     def _experiment(self, name: str, artifact_root: str | None) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -98,7 +95,9 @@ class MlflowWriter:
         return run_id
 
     def open_study(self, record: StudyRecord) -> str:
-        """The parent run of the study, running. Returns its id."""
+        """Begin a session: the runs of the study and its arms are running. Returns the study's run id."""
+        self._instance = record.sessions[0]["instance"]
+        self._find_runs()
         session = record.sessions[-1]
         tags = {"study": self._spec.name, "commit": session["commit"], "data_hash": session["data"]["hash"]}
         started = record.sessions[0]["t"]
@@ -238,8 +237,8 @@ class MlflowWriter:
         complete = sum(t.state == "complete" for t in arm.confirms.values())
         said = (
             f"Loss `{self._spec.arms[arm.name].loss}` of study {self._spec.name}. Parameters: the winner of "
-            f"its search. Metrics: means over {complete} of {len(self._spec.confirm.seeds)} confirm seeds, and "
-            f"their standard deviations (`..._std`, ddof 1)."
+            f"its search. Metrics: means over {complete} of {len(self._spec.confirm.seeds)} confirm seeds, "
+            f"and their standard deviations (`..._std`, ddof 1)."
         )
         tags = [RunTag("mlflow.note.content", said)]
         if arm.failure:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from mlflow import MlflowClient
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.record import StudyRecord
-from tests.orchestrator.execution.driver import STUDY, Driver, reports
+from tests.orchestrator.execution.driver import COMMAND, STUDY, Driver, reports
 from tests.orchestrator.simulation import decisions
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -112,6 +116,26 @@ def test_mlflow_holds_the_curves_and_the_confirmed_models_with_their_metrics(und
     study_run = next(r for r in runs(undisturbed) if r.data.tags["orchestrate.role"] == "study")
     names = {f.path for f in client.list_artifacts(study_run.info.run_id, "report")}
     assert {"report/index.html", "report/table.csv", "report/report.md"} <= names
+
+
+def test_optunas_journal_holds_every_configuration_as_it_ended(undisturbed: Path) -> None:
+    storage = JournalStorage(JournalFileBackend(str(undisturbed / "small" / "optuna.journal")))
+    for name, arm in record_of(undisturbed).arms.items():
+        trials = optuna.load_study(study_name=f"small/{name}", storage=storage).trials
+        assert [t.params for t in trials] == [c.params for c in arm.configurations]
+        assert [(t.state.name, t.value) for t in trials] == [
+            (c.state.upper(), c.value) for c in arm.configurations
+        ]
+
+
+def test_the_report_made_again_is_the_same_to_the_byte(undisturbed: Path) -> None:
+    folder = undisturbed / "small" / "report"
+    before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+    done = subprocess.run(
+        [COMMAND, "report", "small", "--out", undisturbed], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
 
 
 def test_the_same_command_again_trains_nothing_and_prints_the_same_table(

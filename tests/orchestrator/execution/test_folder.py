@@ -1,0 +1,101 @@
+"""A study's folder is claimed by one driver and belongs to one study."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import StudyChanged, StudyLocked
+from orchestrator.execution.folder import claimed
+from orchestrator.execution.lock import DriverLock, is_locked
+from orchestrator.study.loader import load_study
+from orchestrator.study.spec import ConfirmSpec, ExecutionSpec
+from tests.orchestrator.execution.driver import STUDY
+
+
+@pytest.fixture
+def study_dir(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "small"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+def test_a_new_folder_gets_the_complete_study(study_dir: Path, path: Path) -> None:
+    spec = load_study(path)
+    with claimed(spec, study_dir, fresh=False):
+        assert load_study(study_dir / "study.yaml") == spec
+
+
+def test_a_changed_study_is_refused_with_what_changed_and_what_to_do(study_dir: Path, path: Path) -> None:
+    spec = load_study(path)
+    with claimed(spec, study_dir, fresh=False):
+        pass
+    before = (study_dir / "study.yaml").read_text()
+    changed = replace(
+        spec, search=replace(spec.search, trials=4), confirm=ConfirmSpec((7, 8)), arms=dict(spec.arms)
+    )
+    with pytest.raises(StudyChanged) as refused, claimed(changed, study_dir, fresh=False):
+        pass
+    message = str(refused.value)
+    assert "search.trials: 3 -> 4" in message
+    assert "confirm.seeds" in message
+    assert "--fresh" in message
+    assert "--out" in message
+    assert refused.value.exit_code == 2
+    assert (study_dir / "study.yaml").read_text() == before
+    assert not is_locked(study_dir), "a refusal must not keep the lock"
+
+
+def test_what_touches_no_result_may_change(study_dir: Path, path: Path) -> None:
+    spec = load_study(path)
+    with claimed(spec, study_dir, fresh=False):
+        pass
+    wider = replace(spec, execution=ExecutionSpec(max_concurrent=1), question="another?")
+    with claimed(wider, study_dir, fresh=False):
+        assert load_study(study_dir / "study.yaml").execution.max_concurrent == 1
+
+
+def test_fresh_keeps_the_old_folder_under_another_name(study_dir: Path, path: Path) -> None:
+    spec = load_study(path)
+    with claimed(spec, study_dir, fresh=False):
+        (study_dir / "ledger.jsonl").write_text("old")
+    with claimed(replace(spec, confirm=ConfirmSpec((7, 8))), study_dir, fresh=True):
+        assert not (study_dir / "ledger.jsonl").exists()
+        assert is_locked(study_dir)
+    (aside,) = (p for p in study_dir.parent.iterdir() if p != study_dir)
+    assert aside.name.startswith("small.20")
+    assert (aside / "ledger.jsonl").read_text() == "old"
+
+
+def test_a_second_driver_is_refused_and_told_who_is_first(study_dir: Path, path: Path) -> None:
+    spec = load_study(path)
+    with (
+        claimed(spec, study_dir, fresh=False),
+        pytest.raises(StudyLocked, match=r"another driver .*process \d+ on"),
+        claimed(spec, study_dir, fresh=False),
+    ):
+        pass
+
+
+def test_fresh_does_not_move_a_folder_that_a_driver_holds(study_dir: Path, path: Path) -> None:
+    spec = load_study(path)
+    with claimed(spec, study_dir, fresh=False):
+        with pytest.raises(StudyLocked), claimed(spec, study_dir, fresh=True):
+            pass
+        assert study_dir.exists()
+
+
+def test_a_lock_file_that_nobody_holds_does_not_lock(study_dir: Path) -> None:
+    study_dir.mkdir(parents=True)
+    (study_dir / "driver.lock").touch()
+    (study_dir / "driver.txt").write_text("process 1 on elsewhere")
+    assert not is_locked(study_dir)
+    with DriverLock(study_dir):
+        assert is_locked(study_dir)
