@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from pathlib import Path
 
 from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.record import StudyRecord
+from orchestrator.execution.provenance import processors
 from orchestrator.study.loader import load_study
 from orchestrator.study.resolve import trial_config
 from orchestrator.study.spec import StudySpec
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     spec = load_study(arguments.study)
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = processors()
     print(f"{arguments.study}, {workers} workers of one thread, {arguments.rounds} rounds")
     print("round  trials  study s  busy s  overhead  peer s  study/h  peer/h  study/peer")
     overheads, ratios = [], []

@@ -153,14 +153,14 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
+    from orchestrator.execution.provenance import processors
     from orchestrator.report.plan_text import plan_text
     from orchestrator.study.loader import load_study
     from orchestrator.study.plan import make_plan
     from orchestrator.study.warnings import warnings
 
     spec = load_study(Path(arguments.study))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    plan = make_plan(spec, cores, _measured(spec, arguments.out / spec.name))
+    plan = make_plan(spec, processors(), _measured(spec, arguments.out / spec.name))
     print(plan_text(spec, plan, warnings(spec)))
     return 0
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import Unavailable
+from orchestrator.execution.provenance import processors
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -70,7 +71,7 @@ def connect(address: str | None, *, cpus: float | None = None) -> Iterator[Clust
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            count = max(1, int(cpus or len(os.sched_getaffinity(0))))
+            count = max(1, int(cpus or processors()))
             ray.init(
                 num_cpus=count,
                 include_dashboard=False,

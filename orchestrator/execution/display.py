@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rich.text import Text
 from orchestrator.campaign.objective import meets_guard
 from orchestrator.campaign.record import ArmRecord, ConfigurationRecord, StudyRecord
 from orchestrator.execution.forecast import seconds_left
+from orchestrator.study import terms
 from orchestrator.study.spec import StudySpec
 
 
@@ -116,7 +118,7 @@ class Display:
     def _table(self) -> RenderableType:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("arm")
-        for name in ("searched", "running", "pruned", "failed", "confirmed"):
+        for name in ("searched", "running", "done", "pruned", "failed", "confirmed"):
             table.add_column(name, justify="right")
         table.add_column("best so far")
         for arm in list(self._record.arms.values()):
@@ -131,16 +133,14 @@ class Display:
     def _row(self, arm: ArmRecord) -> list[str]:
         configurations = list(arm.configurations)
         trials = [t for c in configurations for t in list(c.trials.values())] + list(arm.confirms.values())
+        states = Counter(t.state for t in trials)
         settled = sum(c.state != "running" for c in configurations)
+        planned = terms.configurations(self._spec.arms[arm.name].space, self._spec.search.trials)
         confirmed = sum(t.state == "complete" for t in list(arm.confirms.values()))
         return [
             arm.name,
-            f"{settled}/{self._spec.search.trials}"
-            if arm.selection.get("value") is not None or settled
-            else "-",
-            str(sum(t.state == "running" for t in trials)),
-            str(sum(c.state == "pruned" for c in configurations)),
-            str(sum(t.state == "failed" for t in trials)),
+            f"{settled}/{planned}" if planned > 1 else "-",
+            *(str(states[state]) for state in ("running", "complete", "pruned", "failed")),
             f"{confirmed}/{len(self._spec.confirm.seeds)}",
             arm.failure or self._best(arm, configurations),
         ]

@@ -44,6 +44,11 @@ def commit() -> str:
     return head + ("+changes" if head and changed else "")
 
 
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def hardware() -> dict[str, Any]:
     """The driver's machine, in plain words."""
     model = platform.processor() or platform.machine()
@@ -53,7 +58,7 @@ def hardware() -> dict[str, Any]:
             if line.startswith("model name"):
                 model = line.split(":", 1)[1].strip()
                 break
-    return {"processor": model, "cores": len(os.sched_getaffinity(0)), "system": platform.platform()}
+    return {"processor": model, "cores": processors(), "system": platform.platform()}
 
 
 def session_facts(command: Sequence[str]) -> dict[str, Any]:
