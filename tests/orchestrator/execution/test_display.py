@@ -1,0 +1,79 @@
+"""The live view and the plain lines say what the record says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from orchestrator.campaign.ledger import read_events
+from orchestrator.campaign.record import StudyRecord
+from orchestrator.execution.display import Display, clock_text
+from orchestrator.execution.forecast import seconds_left, trials_left
+from tests.orchestrator.simulation import Killed, Simulator, study
+
+
+@pytest.fixture
+def halfway(tmp_path: Path) -> StudyRecord:
+    with pytest.raises(Killed):
+        Simulator(study(), tmp_path, kill_at=120).run()
+    return StudyRecord.fold(read_events(tmp_path / "ledger.jsonl"))
+
+
+def test_the_live_table_counts_what_the_record_holds(halfway: StudyRecord) -> None:
+    console = Console(width=160, record=True, file=None, quiet=False)
+    with console.capture() as shown:
+        console.print(Display(study(), halfway, plain=True)._table())
+    lines = shown.get().splitlines()
+    for arm in halfway.arms.values():
+        (line,) = (ln for ln in lines if ln.startswith(arm.name + " "))
+        trials = [t for c in arm.configurations for t in c.trials.values()]
+        settled = sum(c.state != "running" for c in arm.configurations)
+        counts = [str(sum(t.state == s for t in trials)) for s in ("running", "complete", "pruned", "failed")]
+        assert line.split()[1:7] == [f"{settled}/8", *counts, "0/3"]
+    assert "Ctrl-C stops and keeps everything" in lines[-1]
+
+
+def test_plain_lines_name_every_settled_configuration_and_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Simulator(study(), tmp_path).run()
+    record = StudyRecord()
+    display = Display(study(), record, plain=True)
+    for event in read_events(tmp_path / "ledger.jsonl"):
+        display.event(event)
+        record.apply(event)
+    printed = capsys.readouterr().out
+    for arm in record.arms.values():
+        for configuration in arm.configurations:
+            assert f"{arm.name} #{configuration.number} {configuration.state} (" in printed
+        assert f"{arm.name}: chosen " in printed
+        assert f"{arm.name} confirm seed 102 complete" in printed
+
+
+def test_nothing_is_left_of_a_finished_study(tmp_path: Path) -> None:
+    record = Simulator(study(), tmp_path).run()
+    assert trials_left(study(), record) == (0.0, 0.0)
+    assert seconds_left(study(), record, 2) == 0.0
+
+
+def test_what_is_left_shrinks_to_what_really_runs(halfway: StudyRecord, tmp_path: Path) -> None:
+    search, confirm = trials_left(study(), halfway)
+    assert confirm == 9
+    ended = sum(t.ended is not None for t in halfway.trials.values())
+    whole = Simulator(study(), tmp_path / "whole").run()
+    really = sum(t.stage == "search" for t in whole.trials.values()) - ended
+    # A guess from the settled configurations; half as many or twice as many would be useless.
+    assert really / 2 < search < really * 2
+
+
+def test_no_time_is_named_before_anything_has_ended() -> None:
+    assert seconds_left(study(), StudyRecord(), 2) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0:00"), (65, "1:05"), (3599.6, "1:00:00"), (-3, "0:00")]
+)
+def test_times_are_written_as_on_a_clock(seconds: float, text: str) -> None:
+    assert clock_text(seconds) == text
