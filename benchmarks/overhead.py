@@ -124,10 +124,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("study", nargs="?", type=Path, default=Path("studies/quickstart.yaml"))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--peer-workers", type=int, default=None, help="processes of the peer; default: all cores"
+    )
     arguments = parser.parse_args()
     spec = load_study(arguments.study)
     workers = processors()
-    print(f"{arguments.study}, {workers} workers of one thread, {arguments.rounds} rounds")
+    peers = arguments.peer_workers or workers
+    print(f"{arguments.study}, {workers} workers of one thread (peer: {peers}), {arguments.rounds} rounds")
     print("round  trials  study s  busy s  overhead  peer s  study/h  peer/h  study/peer")
     overheads, ratios = [], []
     for number in range(1, arguments.rounds + 1):
@@ -136,7 +140,7 @@ def main() -> None:
             wall = _run_study(arguments.study, folder / "study")
             ledger = folder / "study" / spec.name / "ledger.jsonl"
             record = StudyRecord.fold(read_events(ledger))
-            peer = _run_peer(spec, _jobs(spec, record), workers, folder / "peer")
+            peer = _run_peer(spec, _jobs(spec, record), peers, folder / "peer")
         trials = len(record.trials)
         busy = sum(t.seconds for t in record.trials.values())
         overheads.append(wall / (busy / workers) - 1)

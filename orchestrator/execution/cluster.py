@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
+import secrets
+import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,8 +49,41 @@ def _require_writable_token_path() -> None:
     if (home / ".ray").is_dir() and os.access(home / ".ray", os.W_OK):
         return
     if not (home.is_dir() and os.access(home, os.W_OK)):
-        folder = Path(tempfile.mkdtemp(prefix="orchestrate-token-"))
-        os.environ["RAY_AUTH_TOKEN_PATH"] = str(folder / "auth_token")
+        # Readable by this user alone, like the folder that holds it.
+        token = Path(tempfile.mkdtemp(prefix="orchestrate-")) / "ray_token"
+        token.write_text(secrets.token_hex(32))
+        atexit.register(shutil.rmtree, token.parent, ignore_errors=True)
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+
+
+def _require_answer(address: str) -> None:
+    """Ray tries a dead address for many minutes; a plain connection tells within seconds.
+
+    Raises: Unavailable where nothing listens there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        raise Unavailable(_no_cluster(address, str(error))) from error
+
+
+def _no_cluster(address: str, why: str) -> str:
+    return (
+        f"no Ray cluster answers at {address!r} ({why}); nothing was run. Start one there, or leave out "
+        f"--address and RAY_ADDRESS to run on this machine. A cluster with token authentication wants "
+        f"RAY_AUTH_MODE=token and its token."
+    )
+
+
+def _offer_token() -> None:
+    """Send the user's token where there is one: Ray itself does so for a local cluster only."""
+    home = Path(os.environ.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if named or (home / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 @contextlib.contextmanager
@@ -63,6 +100,9 @@ def connect(address: str | None, *, cpus: float | None = None) -> Iterator[Clust
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     _require_writable_token_path()
+    if address:
+        _require_answer(address)
+        _offer_token()
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -82,10 +122,7 @@ def connect(address: str | None, *, cpus: float | None = None) -> Iterator[Clust
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         if not address:
             raise
-        raise Unavailable(
-            f"no Ray cluster answers at {address!r} ({str(error).splitlines()[0]}); nothing was run. "
-            f"Start one there, or leave out --address and RAY_ADDRESS to run on this machine."
-        ) from error
+        raise Unavailable(_no_cluster(address, str(error).splitlines()[0])) from error
     try:
         total = ray.cluster_resources()
         yield Cluster(address or "local", total.get("CPU", 0.0), total.get("GPU", 0.0), len(ray.nodes()))
