@@ -108,8 +108,8 @@ def run_study(run: StudyRun) -> None:
     if reasons:
         raise Unavailable("\n".join([*reasons, "The study can be validated and planned; nothing was run."]))
     uri = resolve_uri(run.spec.tracking.uri, run.out)
-    run.out.mkdir(parents=True, exist_ok=True)
     check_store(uri)
+    run.out.mkdir(parents=True, exist_ok=True)
     with claimed(run.spec, run.study_dir, fresh=run.fresh):
         _Session(run, uri).go()
 
@@ -297,7 +297,8 @@ class _Session:
                 delivered, self.tracker.trouble = False, str(error)
         if reported and delivered and writer is not None:
             print(f"MLflow   {writer.run_url()}")
-            print(f"         see it with: orchestrate ui --out {self.run.out}", flush=True)
+            if self.uri.startswith("sqlite:"):
+                print(f"         see it with: orchestrate ui --out {self.run.out}", flush=True)
         if not delivered:
             print(
                 f"MLflow   NOT all was delivered to {self.uri} ({self.tracker.trouble}); nothing is lost: "

@@ -28,6 +28,9 @@ OTHER_METRICS = (
 )
 
 
+_COMPARE_RUNNING = ("successive_halving", "hyperband")
+
+
 def check(doc: Document, spec: StudySpec) -> None:
     """Note every broken rule whose keys were themselves read without a problem."""
     if doc.sound("study") and not _NAME.fullmatch(spec.name):
@@ -140,6 +143,14 @@ def _search(doc: Document, spec: StudySpec) -> None:
                 f"must share no seed with search.seeds; both have {shown}",
                 "A winner confirmed on the seeds that chose it looks better than it is",
             )
+    search = spec.search
+    if search.deterministic and search.parallel > 1 and search.pruner.name in _COMPARE_RUNNING:
+        doc.problem(
+            "search.parallel",
+            f"must be 1 in deterministic mode with the {search.pruner.name} pruner, which compares "
+            f"configurations that still run; got {search.parallel}",
+            "Or set deterministic: false",
+        )
 
 
 def _arms(doc: Document, spec: StudySpec) -> None:

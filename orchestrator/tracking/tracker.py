@@ -28,6 +28,15 @@ _RETRY_SECONDS = 5.0
 _LAST_RETRY_SECONDS = 0.2
 """Between tries at the very end, while the user waits."""
 _STOP = object()
+_GRACE_SECONDS = 5.0
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # The tracker tries again itself; MLflow's own seven tries would hold a call for minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
 
 
 class Tracker:
@@ -78,7 +87,9 @@ class Tracker:
         self._deadline = self._clock() + seconds
         self._queue.put(_STOP)
         self._draining.set()
-        self._thread.join()
+        self._thread.join(seconds + _GRACE_SECONDS)
+        if self._thread.is_alive():
+            self.trouble = self.trouble or f"the store did not answer within {seconds:g} s"
         return not self.trouble
 
     # -- in the thread --------------------------------------------------------------------------------
@@ -145,8 +156,8 @@ def make_writer(
     """What :class:`Tracker` needs to open the store in its thread."""
 
     def open_writer() -> MlflowWriter:
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         from orchestrator.tracking.writer import MlflowWriter
 
         logging.getLogger("mlflow").setLevel(logging.ERROR)

@@ -157,6 +157,14 @@ CASES = [
         ("fewer than training.epochs (10)",),
     ),
     Case(
+        "a pruner that looks at running configurations, in deterministic mode",
+        "trials: 4",
+        "parallel: 3\n  pruner: hyperband",
+        "search.parallel",
+        ("must be 1 in deterministic mode with the hyperband pruner", "got 3", "deterministic: false"),
+        "parallel",
+    ),
+    Case(
         "falling milestones",
         "epochs: 10",
         "epochs: 10\n  milestones: [0.7, 0.4]",

@@ -90,7 +90,7 @@ def test_a_model_is_named_short_or_with_its_parameters_and_is_completed() -> Non
 
 
 def test_a_pruner_is_named_short_or_with_its_parameters_and_is_completed() -> None:
-    short = parsed("  cross_entropy:", "search: {pruner: hyperband}").search.pruner
+    short = parsed("  cross_entropy:", "search: {pruner: hyperband, parallel: 1}").search.pruner
     assert short == PrunerSpec("hyperband", 0, {"min_resource": 1, "reduction_factor": 3})
     long = "search: {pruner: {name: wilcoxon, warmup_epochs: 3, p_threshold: 0.2}}"
     assert parsed("  cross_entropy:", long).search.pruner == PrunerSpec(
