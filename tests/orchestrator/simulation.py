@@ -81,6 +81,7 @@ class Simulator:
     failures: Callable[[TrialConfig, int], Outcome | None] = lambda config, attempt: None
     """An attempt may fail: what it ends with, or None."""
     kill_at: int | None = None
+    campaign: type[Campaign] = Campaign
     starts: list[str] = field(default_factory=list)
     """Keys, in order of their starts, over all runs."""
 
@@ -107,7 +108,7 @@ class Simulator:
             record.apply(opened)
             journal = BufferedJournal(self.folder / "optuna.journal")
             now = [0.0]
-            campaign = Campaign(self.spec, FACTS, record, emit, journal, clock=lambda: now[0])
+            campaign = self.campaign(self.spec, FACTS, record, emit, journal, clock=lambda: now[0])
             self._loop(campaign, now)
             journal.flush()
         finally:

@@ -22,7 +22,7 @@ from orchestrator.study.dump import to_yaml
 from orchestrator.tracking import store
 from workloads.losses.catalogue import LOSSES
 
-from .test_bad_input import GOOD
+from .bad_studies import GOOD
 from .test_status import EVENTS, STUDY
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.campaign.campaign import FailureKind, Outcome
+from orchestrator.campaign.campaign import Campaign, FailureKind, Outcome
 from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.study.spec import (
@@ -230,3 +230,19 @@ def test_the_sampler_learns(tmp_path: Path) -> None:
     record = Simulator(spec, tmp_path, metrics=landscape).run()
     values = [c.value for c in record.arms["cross_entropy"].configurations if c.value is not None]
     assert sum(values[20:]) / 10 < sum(values[:10]) / 10
+
+
+def test_a_stop_that_comes_after_the_last_epoch_still_counts_as_pruned(tmp_path: Path) -> None:
+    """Reports may travel together: a trial can have ended when the verdict on its middle is found."""
+
+    class Late(Campaign):
+        def report(self, key: str, epoch: int, metrics: Metrics) -> bool:
+            super().report(key, epoch, metrics)
+            return False
+
+    at_once = Simulator(study(), tmp_path / "at-once").run()
+    late = Simulator(study(), tmp_path / "late", campaign=Late).run()
+    assert decisions(late) == decisions(at_once)
+    pruned = {k for k, t in at_once.trials.items() if t.state == "pruned"}
+    assert pruned
+    assert {k for k, t in late.trials.items() if t.state == "pruned"} == pruned

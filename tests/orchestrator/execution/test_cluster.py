@@ -46,5 +46,9 @@ def test_an_address_where_nothing_listens_is_refused_within_seconds() -> None:
 
 def test_an_address_where_something_listens_and_a_word_for_ray_pass() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(5)
         cluster._require_answer(f"ray://127.0.0.1:{listening.getsockname()[1]}")
+        knocked, _ = listening.accept()
+        with knocked:
+            assert knocked.getsockname() == listening.getsockname()
     cluster._require_answer("auto")

@@ -1,0 +1,421 @@
+"""A good study, and a hundred ways to spoil it: what is replaced, and what must be said about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GOOD = """\
+study: small
+baseline: cross_entropy
+data:
+  source: digits
+  id_classes: [0, 1, 2, 3]
+  near_ood: [held_out]
+  far_ood: [uniform, blobs]
+model: small_cnn_8x8
+training:
+  epochs: 10
+  lr: 0.1
+arms:
+  cross_entropy: {lr: 0.1}
+  logitnorm:
+    tau: {choice: [0.04, 0.1]}
+search:
+  sampler: grid
+  trials: 4
+  seeds: [0, 1]
+confirm:
+  seeds: [100, 101, 102, 103, 104]
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One mistake: ``old`` becomes ``new``; the problem stands where ``at`` (else ``new``) stands."""
+
+    name: str
+    old: str
+    new: str
+    path: str
+    says: tuple[str, ...]
+    at: str = ""
+
+
+CASES = [
+    # keys
+    Case("misspelt key", "epochs: 10", "epoch: 10", "training.epoch", ("unknown key", "mean 'epochs'?")),
+    Case("misspelt block", "search:", "serch:", "serch", ("unknown key", "mean 'search'?")),
+    Case(
+        "key of another block", "trials: 4", "momentum: 0.5", "search.momentum", ("mean training.momentum?",)
+    ),
+    Case(
+        "duplicate key",
+        "  lr: 0.1\n",
+        "  lr: 0.1\n  lr: 0.2\n",
+        "training.lr",
+        ("twice", "line 11"),
+        "lr: 0.2",
+    ),
+    Case(
+        "duplicate arm",
+        "  logitnorm:",
+        "  cross_entropy:",
+        "arms.cross_entropy",
+        ("twice, first on line 13",),
+    ),
+    Case("key that is no text", "  trials: 4", "  1: 4", "search", ("a key must be text", "got 1"), "1: 4"),
+    Case("merge key", "trials: 4", "<<: {trials: 4}", "search", ("merge keys",)),
+    Case("missing study name", "study: small\n", "", "study", ("required, and missing",), "baseline"),
+    Case("missing source", "  source: digits\n", "", "data.source", ("required",), "  id_classes"),
+    Case("missing model", "model: small_cnn_8x8\n", "", "model", ("required",), "study"),
+    Case("missing arms", "arms:", "arm:", "arms", ("required",), "study"),
+    # types
+    Case("1e-3", "  lr: 0.1\n", "  lr: 1e-3\n", "training.lr", ("got '1e-3'", "write 0.001 or 1.0e-3")),
+    Case("1.0e3", "{lr: 0.1}", "{lr: 1.0e3}", "arms.cross_entropy.lr", ("write 1000 or 1.0e+3",)),
+    Case("octal", "epochs: 10", "epochs: 012", "training.epochs", ("got 012", "octal number, 10: write 12")),
+    Case("not a number", "  lr: 0.1\n", "  lr: .nan\n", "training.lr", ("finite number", "got .nan")),
+    Case("infinite", "  lr: 0.1\n", "  lr: .inf\n", "training.lr", ("finite number",)),
+    Case("overflow", "  lr: 0.1\n", "  lr: 1.0e+999\n", "training.lr", ("finite number",)),
+    Case("quoted number", "epochs: 10", 'epochs: "10"', "training.epochs", ("got '10'", "Remove the quotes")),
+    Case(
+        "word for a number", "epochs: 10", "epochs: ten", "training.epochs", ("must be a number; got 'ten'",)
+    ),
+    Case(
+        "fraction for a count", "epochs: 10", "epochs: 10.0", "training.epochs", ("whole number", "Write 10")
+    ),
+    Case("truth for a number", "epochs: 10", "epochs: yes", "training.epochs", ("yes", "a truth value")),
+    Case("huge number", "seeds: [0, 1]", "seeds: [0, " + "9" * 5000 + "]", "search.seeds[1]", ("digits",)),
+    Case(
+        "number for truth",
+        "epochs: 10",
+        "nesterov: 1",
+        "training.nesterov",
+        ("must be true or false; got 1",),
+    ),
+    Case("no for a word", "sampler: grid", "sampler: no", "search.sampler", ("tpe, random, grid", "got no")),
+    Case(
+        "off for a pruner",
+        "trials: 4",
+        "pruner: off",
+        "search.pruner",
+        ("got off, which YAML reads as a truth",),
+    ),
+    Case("on as a name", "study: small", "study: on", "study", ("must be text; got on", 'Write "on"')),
+    Case("number as a name", "study: small", "study: 7", "study", ("must be text", 'Write "7"')),
+    Case("date as a name", "study: small", "study: 2026-01-31", "study", ("which YAML reads as a date",)),
+    Case("one seed, no list", "seeds: [0, 1]", "seeds: 0", "search.seeds", ("must be a list", "Write [0]")),
+    Case(
+        "list for a block", "training:\n  epochs: 10\n  lr: 0.1", "training: [1]", "training", ("a mapping",)
+    ),
+    Case(
+        "None for null",
+        "model:",
+        "execution: {max_concurrent: None}\nmodel:",
+        "execution.max_concurrent",
+        ("Write null",),
+        "execution",
+    ),
+    Case("bad word", "sampler: grid", "sampler: gird", "search.sampler", ("mean 'grid'?",)),
+    # ranges
+    Case("no epochs", "epochs: 10", "epochs: 0", "training.epochs", ("must be at least 1; got 0",)),
+    Case("negative lr", "  lr: 0.1\n", "  lr: -0.1\n", "training.lr", ("must be above 0; got -0.1",)),
+    Case(
+        "fraction above 1",
+        "  source: digits",
+        "  source: digits\n  validation_fraction: 1.5",
+        "data.validation_fraction",
+        ("above 0 and below 1; got 1.5",),
+        "validation_fraction",
+    ),
+    Case("negative seed", "seeds: [0, 1]", "seeds: [0, -1]", "search.seeds", ("got -1",)),
+    Case(
+        "evaluates too rarely",
+        "epochs: 10",
+        "epochs: 10\n  evaluate_every: 11",
+        "training.evaluate_every",
+        ("at most training.epochs (10); got 11",),
+        "evaluate_every",
+    ),
+    Case(
+        "warm-up of all epochs",
+        "epochs: 10",
+        "epochs: 10\n  warmup_epochs: 10",
+        "training.warmup_epochs",
+        ("fewer than training.epochs (10); got 10",),
+        "warmup",
+    ),
+    Case(
+        "pruner warm-up",
+        "trials: 4",
+        "pruner: {name: median, warmup_epochs: 10}",
+        "search.pruner.warmup_epochs",
+        ("fewer than training.epochs (10)",),
+    ),
+    Case(
+        "a pruner that looks at running configurations, in deterministic mode",
+        "trials: 4",
+        "parallel: 3\n  pruner: hyperband",
+        "search.parallel",
+        ("must be 1 in deterministic mode with the hyperband pruner", "got 3", "deterministic: false"),
+        "parallel",
+    ),
+    Case(
+        "falling milestones",
+        "epochs: 10",
+        "epochs: 10\n  milestones: [0.7, 0.4]",
+        "training.milestones",
+        ("must increase; got [0.7, 0.4]",),
+        "milestones",
+    ),
+    Case(
+        "nesterov alone",
+        "epochs: 10",
+        "epochs: 10\n  nesterov: true\n  momentum: 0.0",
+        "training.nesterov",
+        ("needs momentum above 0",),
+        "nesterov",
+    ),
+    # catalogues
+    Case(
+        "unknown loss", "  logitnorm:", "  logitnrom:", "arms.logitnrom", ("mean 'logitnorm'?", "{loss: NAME")
+    ),
+    Case(
+        "unknown named loss",
+        "cross_entropy: {lr: 0.1}",
+        "cross_entropy: {loss: crossentropy}",
+        "arms.cross_entropy.loss",
+        ("mean 'cross_entropy'?",),
+    ),
+    Case(
+        "bad import path",
+        "cross_entropy: {lr: 0.1}",
+        'cross_entropy: {loss: "my loss:X"}',
+        "arms.cross_entropy.loss",
+        ("module:Class",),
+    ),
+    Case("unknown model", "small_cnn_8x8", "small_cnn_8", "model", ("mean 'small_cnn_8x8'?",)),
+    Case(
+        "unknown model parameter",
+        "model: small_cnn_8x8",
+        "model: {name: small_cnn_8x8, params: {widht: 8}}",
+        "model.params.widht",
+        ("mean 'width'?",),
+    ),
+    Case(
+        "model parameter out of range",
+        "model: small_cnn_8x8",
+        "model: {name: small_cnn_8x8, params: {width: 0}}",
+        "model.params.width",
+        ("at least 1; got 0",),
+    ),
+    Case("model without name", "model: small_cnn_8x8", "model: {params: {}}", "model.name", ("required",)),
+    Case("unknown source", "source: digits", "source: digit", "data.source", ("mean 'digits'?",)),
+    Case("unknown near set", "[held_out]", "[heldout]", "data.near_ood", ("mean 'held_out'?",)),
+    Case("far set named near", "[held_out]", "[blobs]", "data.near_ood", ("one of its far_ood sets",)),
+    Case(
+        "nothing held out",
+        "  id_classes: [0, 1, 2, 3]\n",
+        "",
+        "data.near_ood",
+        ("held_out is empty",),
+        "near_ood",
+    ),
+    Case("class too high", "[0, 1, 2, 3]", "[0, 1, 10]", "data.id_classes", ("0 to 9; got 10",)),
+    Case("one class", "[0, 1, 2, 3]", "[3]", "data.id_classes", ("at least two classes; got 1",)),
+    Case("class twice", "[0, 1, 2, 3]", "[0, 1, 1]", "data.id_classes", ("once; got 1 more than once",)),
+    Case(
+        "unknown score",
+        "model:",
+        "evaluation: {scores: [mps], headline: mps}\nmodel:",
+        "evaluation.scores",
+        ("mean 'msp'?",),
+        "evaluation",
+    ),
+    Case(
+        "headline not scored",
+        "model:",
+        "evaluation: {scores: [mls]}\nmodel:",
+        "evaluation.headline",
+        ("one of evaluation.scores; got 'msp'",),
+        "evaluation",
+    ),
+    Case(
+        "unknown metric",
+        "model:",
+        "report: {primary: [ood/near/fpr]}\nmodel:",
+        "report.primary",
+        ("mean 'ood/near/fpr95'?",),
+        "report",
+    ),
+    Case(
+        "metric of no set",
+        "  near_ood: [held_out]\n",
+        "",
+        "report.primary",
+        ("ood/near/fpr95 needs near-OOD sets", "primary: [...]"),
+        "study",
+    ),
+    Case("unknown pruner", "trials: 4", "pruner: medain", "search.pruner", ("mean 'median'?",)),
+    Case(
+        "unknown pruner parameter",
+        "trials: 4",
+        "pruner: {name: median, n_startup: 2}",
+        "search.pruner.n_startup",
+        ("mean 'n_startup_trials'?",),
+    ),
+    Case(
+        "pruner parameter out of range",
+        "trials: 4",
+        "pruner: {name: hyperband, reduction_factor: 1}",
+        "search.pruner.reduction_factor",
+        ("at least 2; got 1",),
+    ),
+    # arms and seeds
+    Case(
+        "no arms",
+        "arms:\n  cross_entropy: {lr: 0.1}\n  logitnorm:\n    tau: {choice: [0.04, 0.1]}\n",
+        "arms: {}\n",
+        "arms",
+        ("at least one arm",),
+    ),
+    Case(
+        "arms as a list",
+        "arms:\n  cross_entropy: {lr: 0.1}\n  logitnorm:\n    tau: {choice: [0.04, 0.1]}\n",
+        "arms: [cross_entropy]\n",
+        "arms",
+        ("must be a mapping", "got a list"),
+    ),
+    Case(
+        "arm's name",
+        "cross_entropy: {",
+        "cross entropy: {loss: cross_entropy, ",
+        "arms.cross entropy",
+        ("letters, digits",),
+    ),
+    Case(
+        "baseline is no arm",
+        "baseline: cross_entropy",
+        "baseline: cross_entrpy",
+        "baseline",
+        ("one of the arms", "mean 'cross_entropy'?"),
+    ),
+    Case("overlapping seeds", "seeds: [100, 101", "seeds: [1, 101", "confirm.seeds", ("both have 1",)),
+    Case("duplicate seeds", "seeds: [0, 1]", "seeds: [0, 0]", "search.seeds", ("got 0 more than once",)),
+    Case("no seeds", "seeds: [0, 1]", "seeds: []", "search.seeds", ("at least one item",)),
+    Case("study's name", "study: small", "study: My Study", "study", ("got 'My Study'", "output folder")),
+    # terms
+    Case("not the loss's parameter", "tau: {choice", "tua: {choice", "arms.logitnorm.tua", ("mean 'tau'?",)),
+    Case(
+        "setting of the study", "{lr: 0.1}", "{epochs: 5}", "arms.cross_entropy.epochs", ("under training",)
+    ),
+    Case(
+        "list without a term",
+        "tau: {choice: [0.04, 0.1]}",
+        "tau: [0.04, 0.1]",
+        "arms.logitnorm.tau",
+        ("got a list", "{grid: [...]}"),
+    ),
+    Case(
+        "misspelt term", "{choice: [0.04", "{chioce: [0.04", "arms.logitnorm.tau.chioce", ("mean 'choice'?",)
+    ),
+    Case(
+        "two terms",
+        "{choice: [0.04, 0.1]}",
+        "{choice: [0.04], grid: [0.1]}",
+        "arms.logitnorm.tau",
+        ("got 2 keys",),
+    ),
+    Case("empty choice", "[0.04, 0.1]", "[]", "arms.logitnorm.tau.choice", ("at least one value",)),
+    Case("value twice", "[0.04, 0.1]", "[0.1, 0.1]", "arms.logitnorm.tau.choice", ("each value once",)),
+    Case(
+        "low is zero",
+        "choice: [0.04, 0.1]",
+        "log_uniform: [0, 1]",
+        "arms.logitnorm.tau.log_uniform",
+        ("logarithmic scale; got 0",),
+    ),
+    Case(
+        "low above high",
+        "choice: [0.04, 0.1]",
+        "uniform: [1, 0.5]",
+        "arms.logitnorm.tau.uniform",
+        ("smaller than high; got [1, 0.5]",),
+    ),
+    Case(
+        "three bounds",
+        "choice: [0.04, 0.1]",
+        "uniform: [1, 2, 3]",
+        "arms.logitnorm.tau.uniform",
+        ("got 3 values",),
+    ),
+    Case(
+        "out of the parameter's range",
+        "[0.04, 0.1]",
+        "[0.04, -0.1]",
+        "arms.logitnorm.tau.choice",
+        ("must be above 0", "got -0.1"),
+    ),
+    Case(
+        "whole numbers of a fraction",
+        "choice: [0.04, 0.1]",
+        "int_uniform: [1, 5]",
+        "arms.logitnorm.tau.int_uniform",
+        ("Write uniform",),
+    ),
+    Case(
+        "fractions of a whole number",
+        "{lr: 0.1}",
+        "{batch_size: {uniform: [8, 64]}}",
+        "arms.cross_entropy.batch_size.uniform",
+        ("Write int_uniform",),
+    ),
+    Case(
+        "interval of words",
+        "  logitnorm:\n    tau: {choice: [0.04, 0.1]}",
+        "  hem: {threshold: {uniform: [0, 1]}}",
+        "arms.hem.threshold.uniform",
+        ("takes words",),
+    ),
+    Case(
+        "1e-3 in a term", "[0.04, 0.1]", "[1e-3, 0.1]", "arms.logitnorm.tau.choice[0]", ("0.001 or 1.0e-3",)
+    ),
+    Case(
+        "misspelt expression",
+        "  logitnorm:\n    tau: {choice: [0.04, 0.1]}",
+        "  hem: {mu: {scal: 200}}",
+        "arms.hem.mu.scal",
+        ("mean 'scale'?",),
+    ),
+    Case(
+        "expression out of range",
+        "  logitnorm:\n    tau: {choice: [0.04, 0.1]}",
+        "  hem: {mu: {scale: -1}}",
+        "arms.hem.mu.scale",
+        ("above 0", "got -1"),
+    ),
+    Case(
+        "unknown word of a choice",
+        "  logitnorm:\n    tau: {choice: [0.04, 0.1]}",
+        "  hem: {threshold: bach}",
+        "arms.hem.threshold",
+        ("mean 'batch'?",),
+    ),
+    Case(
+        "grid of a continuous term",
+        "tau: {choice: [0.04, 0.1]}",
+        "tau: {uniform: [0.04, 0.1]}",
+        "arms.logitnorm.tau",
+        ("the grid sampler needs finite terms; got uniform 0.04 .. 0.1", "{grid: [...]}"),
+    ),
+    Case(
+        "grid of recommended ranges",
+        "  logitnorm:\n    tau: {choice: [0.04, 0.1]}",
+        "  logitnorm:",
+        "arms.logitnorm.tau",
+        ("an arm that sets nothing searches the recommended ranges",),
+    ),
+    # files
+    Case("tab", "  epochs: 10", "\tepochs: 10", "", ("is not YAML",)),
+    Case("unclosed list", "[0, 1, 2, 3]", "[0, 1, 2, 3", "", ("is not YAML",), "  near_ood"),
+    Case("two documents", "arms:", "---\narms:", "", ("is not YAML",), "---"),
+]
