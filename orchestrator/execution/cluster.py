@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -87,6 +88,23 @@ def _offer_token() -> None:
 
 
 @contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Leave no garbage, and collect none meanwhile.
+
+    Ray ends the process with status 1 where another thread's garbage collection meets one of its references
+    while its core shuts down.
+    """
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextlib.contextmanager
 def connect(address: str | None, *, cpus: float | None = None) -> Iterator[Cluster]:
     """A connection to Ray for the time of a study.
 
@@ -127,4 +145,5 @@ def connect(address: str | None, *, cpus: float | None = None) -> Iterator[Clust
         total = ray.cluster_resources()
         yield Cluster(address or "local", total.get("CPU", 0.0), total.get("GPU", 0.0), len(ray.nodes()))
     finally:
-        ray.shutdown()
+        with _no_collection():
+            ray.shutdown()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,36 @@ def test_an_address_where_something_listens_and_a_word_for_ray_pass() -> None:
         with knocked:
             assert knocked.getsockname() == listening.getsockname()
     cluster._require_answer("auto")
+
+
+GARBAGE = """\
+import gc, os, threading
+from orchestrator.execution import cluster
+
+class Cycle: pass
+
+with cluster.connect(None, cpus=1):
+    import ray
+    import ray._private.worker as worker
+    gc.disable()
+    for number in range(5000):
+        cycle = Cycle()
+        cycle.itself, cycle.reference = cycle, ray.put(number)
+    gc.enable()
+    disconnect = worker.disconnect
+    def and_collect(*arguments, **options):
+        disconnect(*arguments, **options)
+        threading.Thread(target=gc.collect).start()
+    worker.disconnect = and_collect
+print("alive", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.slow
+def test_garbage_of_ray_collected_by_another_thread_does_not_end_the_process_at_shutdown() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", GARBAGE], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
