@@ -56,7 +56,7 @@ class ConfigurationRecord:
     params: Mapping[str, Value]
     state: ConfigurationState = "running"
     value: float | None = None
-    """The objective's mean over its finished seeds (smaller is better; above 1: the guard was not met)."""
+    """The objective's mean over its finished seeds (smaller is better; see ``objective.meets_guard``)."""
     reason: str = ""
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     """By seed."""

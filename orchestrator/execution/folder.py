@@ -40,7 +40,7 @@ def claimed(spec: StudySpec, study_dir: Path, *, fresh: bool) -> Iterator[None]:
         if frozen.exists():
             _require_unchanged(load_study(frozen), spec, study_dir)
         temporary = study_dir / f"{_STUDY}.new"
-        temporary.write_text(to_yaml(spec))
+        temporary.write_text(to_yaml(spec), encoding="utf-8")
         temporary.replace(frozen)
         yield
 

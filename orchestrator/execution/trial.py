@@ -116,7 +116,7 @@ def _reason(error: Exception) -> str:
 def _write_traceback(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.txt").write_text(traceback.format_exc())
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
     except OSError:
         # A full disk must not hide the error itself, which is on its way to the driver.
         return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from orchestrator.errors import StudyChanged, StudyLocked
 from orchestrator.execution.folder import claimed
 from orchestrator.execution.lock import DriverLock, is_locked
+from orchestrator.study.dump import to_yaml
 from orchestrator.study.loader import load_study
 from orchestrator.study.spec import ConfirmSpec, ExecutionSpec
 from tests.orchestrator.execution.driver import STUDY
@@ -60,6 +64,19 @@ def test_what_touches_no_result_may_change(study_dir: Path, path: Path) -> None:
     wider = replace(spec, execution=ExecutionSpec(max_concurrent=1), question="another?")
     with claimed(wider, study_dir, fresh=False):
         assert load_study(study_dir / "study.yaml").execution.max_concurrent == 1
+
+
+def test_a_question_in_any_script_survives_an_ascii_locale(study_dir: Path, path: Path) -> None:
+    spec = replace(load_study(path), question="Is µ = √(M/N) better? 损失")
+    script = (
+        "import sys; from pathlib import Path; from orchestrator.study.loader import load_study;"
+        "from orchestrator.execution.folder import claimed\n"
+        "with claimed(load_study(Path(sys.argv[1])), Path(sys.argv[2]), fresh=False): pass"
+    )
+    path.write_text(to_yaml(spec), encoding="utf-8")
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", script, path, study_dir], env=environment, check=True)
+    assert load_study(study_dir / "study.yaml").question == spec.question
 
 
 def test_fresh_keeps_the_old_folder_under_another_name(study_dir: Path, path: Path) -> None:
