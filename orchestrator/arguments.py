@@ -84,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     ui.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
     listing = command("list", "losses, models, data, scores, samplers and pruners, with their parameters")
     listing.add_argument("what", nargs="?", choices=CATALOGUES, help="which (default: all)")
+    listing.add_argument("name", nargs="?", help="one entry of it, such as arcface")
     out(command("doctor", "check versions, devices, data, the MLflow store, disk and folders"))
     return parser
 

@@ -64,3 +64,7 @@ class Entry:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     facts: Mapping[str, Value] = field(default_factory=dict)
     missing: str = ""
+    family: str = ""
+    """Heading that ``orchestrate list`` prints it under."""
+    lr: Parameter | None = None
+    """Losses only: recommended learning rate and the range to search it in."""

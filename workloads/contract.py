@@ -44,6 +44,9 @@ class ModelConfig:
 
     name: str
     params: Mapping[str, Value] = field(default_factory=dict)
+    projector: int | None = None
+    """Width E of a projector before the head, Linear(D, 4E)-ReLU-BN-Linear(4E, E)-BN, the same for every
+    loss; None: no projector."""
 
 
 @dataclass(frozen=True)

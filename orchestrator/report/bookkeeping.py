@@ -160,6 +160,7 @@ def provenance_table(spec: StudySpec, record: StudyRecord) -> Table:
         pairs += _flat(name, session.get(name) or {})
     pairs += [
         ("model", _described(spec.model.name, spec.model.params)),
+        ("projector", "none" if spec.model.projector is None else f"width {spec.model.projector}"),
         ("search seeds", _seeds(spec.search.seeds)),
         ("confirm seeds", _seeds(spec.confirm.seeds)),
         ("sampler", f"{spec.search.sampler}, seed {spec.search.sampler_seed}"),

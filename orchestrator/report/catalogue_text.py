@@ -9,7 +9,13 @@ from orchestrator.study import terms
 from orchestrator.study.ranges import Range, plain
 from workloads.catalogue import Entry, Parameter
 
-WIDTH = 100
+WIDTH = 110
+HEADS = {
+    "logits": "a linear head",
+    "cosine": "a cosine head",
+    "features+fc": "the features and weights of a linear head",
+    "godin": "a GODIN head",
+}
 
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
@@ -19,48 +25,85 @@ def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
     return [indent + "  ".join(cells).rstrip() for cells in padded]
 
 
-def catalogue_text(title: str, entries: Mapping[str, Entry]) -> str:
-    """One catalogue: every entry with its meaning, source, facts and parameters."""
-    blocks = [_entry_text(entry) for entry in entries.values()]
-    return "\n".join([title, "", *(line for block in blocks for line in [*block, ""])]).rstrip()
+def catalogue_text(
+    title: str, entries: Mapping[str, Entry], shared: Mapping[str, Parameter] | None = None
+) -> str:
+    """One catalogue: every entry with its meaning, source, facts and parameters.
+
+    Args:
+        title: printed above it.
+        entries: the catalogue, under the headings of its families.
+        shared: parameters that every entry takes beside its own.
+    """
+    lines = [title, ""]
+    family = ""
+    for entry in entries.values():
+        if entry.family != family:
+            family = entry.family
+            lines += [family, ""]
+        lines += [*entry_text(entry), ""]
+    if shared:
+        lines += ["Beside any of these", "", *_table(shared)]
+    return "\n".join(lines).rstrip()
 
 
-def _entry_text(entry: Entry) -> list[str]:
+def entry_text(entry: Entry) -> list[str]:
+    """One entry, in lines."""
     lines = [f"  {entry.name}", *_wrapped(f"{entry.meaning[:1].upper()}{entry.meaning[1:]}.")]
     if entry.path is None:
         lines += _wrapped(f"Named and planned only: {entry.missing.rstrip('.')}.")
     lines += _wrapped(f"Source: {entry.source}.")
-    if "lr" in entry.facts:
-        low, high = (plain(entry.facts[key]) for key in ("lr_low", "lr_high"))
-        lines += _wrapped(f"Learning rate: {plain(entry.facts['lr'])}; to search, {low} .. {high}.")
+    if entry.lr is not None:
+        search = f"; to search, {terms.describe(entry.lr.search)}" if entry.lr.search else ""
+        lines += _wrapped(f"Learning rate: {default_text(entry.lr)}{search}.")
+    if "head" in entry.facts:
+        takes = "soft targets too" if entry.facts["targets"] == "soft" else "hard labels only"
+        lines += _wrapped(f"Needs {HEADS[str(entry.facts['head'])]}; takes {takes}.")
     for key, label in (("near_ood", "Near-OOD sets"), ("far_ood", "Far-OOD sets")):
         if key in entry.facts:
             lines += _wrapped(f"{label}: {str(entry.facts[key]).replace(',', ', ')}.")
-    rows = [row for name, p in entry.parameters.items() for row in _parameter_rows(name, p)]
-    if rows:
-        lines += columns(
-            [("parameter", "default", "valid", "recommended search", "meaning"), *rows], "      "
-        )
-    return lines
+    return [*lines, *_table(entry.parameters)]
 
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent="      ", subsequent_indent="      ")
 
 
-def _parameter_rows(name: str, parameter: Parameter) -> list[tuple[str, ...]]:
-    if parameter.kind in ("choice", "bool"):
-        words = parameter.choices if parameter.kind == "choice" else (True, False)
-        valid = ", ".join(plain(w) for w in words)
-    else:
-        number = "a whole number" if parameter.kind == "int" else "a number"
-        valid = str(Range.of(parameter))
-        valid = number if valid == "any number" else f"{valid}{', whole' if parameter.kind == 'int' else ''}"
+def _table(parameters: Mapping[str, Parameter]) -> list[str]:
+    """The parameters, aligned, the last column wrapped under itself."""
+    rows = [row for name, parameter in parameters.items() for row in _parameter_rows(name, parameter)]
+    if not rows:
+        return []
+    head = ("parameter", "default", "search", "meaning")
+    edge = 6 + sum(max(len(row[i]) for row in [head, *rows]) + 2 for i in range(3))
+    wrapped = [(*row[:3], textwrap.wrap(row[3], max(WIDTH - edge, 30))) for row in rows]
+    cells = [(*before, part) for *first, parts in wrapped for before, part in _broken(first, parts)]
+    return columns([head, *cells], "      ")
+
+
+def _broken(first: Sequence[str], parts: Sequence[str]) -> list[tuple[Sequence[str], str]]:
+    """Each part of a wrapped cell with the cells before it, which only the first line shows."""
+    return [(first if i == 0 else [""] * len(first), part) for i, part in enumerate(parts)]
+
+
+def _parameter_rows(name: str, parameter: Parameter) -> list[tuple[str, str, str, str]]:
     search = terms.describe(parameter.search) if parameter.search is not None else "-"
-    unit = "" if parameter.unit == "dimensionless" else f" [{parameter.unit}]"
-    row = (name, default_text(parameter), valid, search, parameter.meaning + unit)
     below = (r for word, p in parameter.expressions.items() for r in _parameter_rows(f"{name}.{word}", p))
-    return [row, *below]
+    return [(name, default_text(parameter), search, _meaning(parameter)), *below]
+
+
+def _meaning(parameter: Parameter) -> str:
+    """What it means, its unit, and what it may be."""
+    if parameter.kind == "choice":
+        return f"{' or '.join(plain(word) for word in parameter.choices)}: {parameter.meaning}"
+    if parameter.kind == "bool":
+        return parameter.meaning
+    unit = "" if parameter.unit == "dimensionless" else f" [{parameter.unit}]"
+    bounds = str(Range.of(parameter))
+    if parameter.low is not None and parameter.high is not None and not parameter.low_open:
+        bounds = f"{parameter.low:g} to {parameter.high:g}"
+    whole = "whole, " if parameter.kind == "int" else ""
+    return f"{parameter.meaning}{unit} ({whole}{bounds})"
 
 
 def default_text(parameter: Parameter) -> str:

@@ -8,8 +8,8 @@ from orchestrator.campaign.record import StudyRecord
 from orchestrator.report.bookkeeping import budget_table, chosen_table, failures_table, provenance_table
 from orchestrator.report.cautions import cautions, progress
 from orchestrator.report.cells import Table
-from orchestrator.report.comparison import Comparison, compare, ordered_arms
-from orchestrator.report.sentences import sentence
+from orchestrator.report.comparison import Comparison, compare
+from orchestrator.report.sentences import conclusions, sentence
 from orchestrator.report.tables import any_confirmed, comparison_table, main_table, score_table, set_table
 from orchestrator.study.spec import StudySpec
 
@@ -21,9 +21,9 @@ class Contents:
     title: str
     question: str
     progress: str
-    answers: tuple[tuple[str, tuple[str, ...]], ...]
-    """For each arm but the baseline, a sentence for each primary metric. Empty where there is nothing to
-    say yet: ``comparison.empty`` says why."""
+    answers: tuple[str, ...]
+    """What the primary comparisons show. Empty where there is nothing to say yet: ``comparison.empty`` says
+    why."""
     main: Table
     comparisons: tuple[Comparison, ...]
     comparison: Table
@@ -42,16 +42,7 @@ def assemble(spec: StudySpec, record: StudyRecord) -> Contents:
     """Make every table and sentence from the record."""
     comparisons = compare(spec, record) if any_confirmed(spec, record) else ()
     confidence = spec.report.confidence
-    answers = tuple(
-        (
-            arm,
-            tuple(
-                sentence(c, confidence) + "." for c in comparisons if c.arm == arm and c.family == "primary"
-            ),
-        )
-        for arm in ordered_arms(spec)[1:]
-        if comparisons
-    )
+    answers = conclusions([c for c in comparisons if c.family == "primary"], confidence)
     return Contents(
         spec.name,
         spec.question,

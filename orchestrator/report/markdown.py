@@ -16,8 +16,7 @@ def markdown_text(contents: Contents, drawings: Sequence[Drawing]) -> str:
     parts += [escape(contents.question)] if contents.question else []
     parts.append(f"*{escape(contents.progress)}*")
     parts.append("## Answer")
-    sentences = [text for _, texts in contents.answers for text in texts]
-    parts.append(_list(sentences) if sentences else escape(contents.comparison.empty))
+    parts.append(_list(contents.answers) if contents.answers else escape(contents.comparison.empty))
     parts += _section(contents.main)
     parts += _section(contents.comparison)
     if contents.secondary:

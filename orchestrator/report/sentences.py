@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestrator.report import numbers
 from orchestrator.report.comparison import Comparison
 from orchestrator.report.statistics import LARGEST_SEED_COUNT
+
+MANY = 8
+"""More indistinguishable comparisons than this are told together, metric by metric."""
+
+
+def conclusions(comparisons: Sequence[Comparison], confidence: float) -> tuple[str, ...]:
+    """What a family of comparisons shows, in sentences: what can be told apart never drowns in the rest."""
+    alike = [c for c in comparisons if c.test.n >= 2 and not c.distinguishable]
+    if len(alike) <= MANY:
+        return tuple(sentence(c, confidence) + "." for c in comparisons)
+    told = tuple(sentence(c, confidence) + "." for c in comparisons if c not in alike)
+    groups: dict[str, list[str]] = {}
+    for c in alike:
+        head = f"Not distinguishable from {c.baseline} in {_where(c)} at {numbers.counted(c.test.n, 'seed')}"
+        groups.setdefault(head, []).append(c.arm)
+    return told + tuple(f"{head}: {', '.join(arms)}." for head, arms in groups.items())
 
 
 def sentence(comparison: Comparison, confidence: float) -> str:
@@ -46,10 +64,8 @@ def _distinguishable(comparison: Comparison, confidence: float) -> str:
 
 def _indistinguishable(comparison: Comparison, confidence: float) -> str:
     metric, test = comparison.metric, comparison.test
-    rejected = metric.claim.removeprefix("rejects ")
-    where = metric.noun if rejected == metric.claim else f"{metric.noun} on {rejected}"
     head = (
-        f"{comparison.arm} and {comparison.baseline} are not distinguishable in {where} "
+        f"{comparison.arm} and {comparison.baseline} are not distinguishable in {_where(comparison)} "
         f"at {numbers.counted(test.n, 'seed')}"
     )
     left_out = f", {comparison.left_out} left out" if comparison.left_out else ""
@@ -62,6 +78,12 @@ def _indistinguishable(comparison: Comparison, confidence: float) -> str:
         return f"{head}{left_out} ({difference} on every seed, {p}; {floor})"
     range_ = f"{numbers.percent(confidence)} interval {interval(comparison)}"
     return f"{head}{left_out} ({difference}, {range_}, {p}{_needed(comparison)})"
+
+
+def _where(comparison: Comparison) -> str:
+    metric = comparison.metric
+    rejected = metric.claim.removeprefix("rejects ")
+    return metric.noun if rejected == metric.claim else f"{metric.noun} on {rejected}"
 
 
 def _needed(comparison: Comparison) -> str:

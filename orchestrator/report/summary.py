@@ -6,8 +6,10 @@ from pathlib import Path
 
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.report import numbers
+from orchestrator.report.comparison import ordered_arms
 from orchestrator.report.contents import Contents, assemble
 from orchestrator.report.text import paragraph, table_text
+from orchestrator.study import terms
 from orchestrator.study.spec import StudySpec
 
 
@@ -22,7 +24,7 @@ def summary_text(spec: StudySpec, record: StudyRecord, study_dir: Path) -> str:
         _answer(contents),
         _section(contents.main.title, table_text(contents.main, stars=True)),
         _section(contents.comparison.title, _comparison(contents)),
-        _section(contents.chosen.title, table_text(contents.chosen.without("why"))),
+        _section(contents.chosen.title, _chosen(spec, contents)),
         _section(contents.budget.title, table_text(contents.budget, notes=False)),
     ]
     if contents.warnings:
@@ -43,8 +45,21 @@ def _head(contents: Contents) -> str:
 def _answer(contents: Contents) -> str:
     if not contents.answers:
         return _section("Answer", paragraph(contents.comparison.empty))
-    lines = [paragraph(text, bullet="* ") for _, texts in contents.answers for text in texts]
+    lines = [paragraph(text, bullet="* ") for text in contents.answers]
     return _section("Answer", "\n".join(lines))
+
+
+def _chosen(spec: StudySpec, contents: Contents) -> str:
+    """What the search chose; an arm of a single configuration had nothing to choose."""
+    arms = ordered_arms(spec)
+    rows = zip(arms, contents.chosen.rows, strict=True)
+    searched = tuple(r for arm, r in rows if terms.space_size(spec.arms[arm].space) != 1)
+    alone = len(arms) - len(searched)
+    left_out = f"{numbers.counted(alone, 'arm')} of a single configuration, with nothing to choose."
+    if not searched:
+        return paragraph(left_out)
+    text = table_text(contents.chosen.keep(searched).without("why"))
+    return f"{text}\n{paragraph('  And ' + left_out)}" if alone else text
 
 
 def _comparison(contents: Contents) -> str:

@@ -22,7 +22,7 @@ from orchestrator.study.spec import ArmSpec
 from orchestrator.study.suggestion import closest, did_you_mean
 from workloads.catalogue import Entry, Parameter, Term, TermKind
 from workloads.contract import TrainingConfig
-from workloads.losses.catalogue import LOSSES
+from workloads.losses.catalogue import AUXILIARY, LOSSES
 
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -61,7 +61,8 @@ def _read_arm(doc: Document, name: str, node: Node, path: str) -> ArmSpec:
     for key, key_node, value_node in items:
         if key == "loss":
             continue
-        parameter = ARM_SETTINGS.get(key) or (entry.parameters.get(key) if entry else None)
+        known = {**AUXILIARY, **entry.parameters, **ARM_SETTINGS} if entry else ARM_SETTINGS
+        parameter = known.get(key)
         if parameter is None and entry is not None:
             _unknown_parameter(doc, key, loss, entry, key_node, join(path, key))
             continue
@@ -84,7 +85,7 @@ def _unknown_parameter(doc: Document, key: str, loss: str, entry: Entry, key_nod
     if key in (f.name for f in dataclasses.fields(TrainingConfig)):
         hint = f"{key} is the same for every arm: set it under training"
     else:
-        hint = did_you_mean(key, [*entry.parameters, *ARM_SETTINGS, "loss"])
+        hint = did_you_mean(key, [*entry.parameters, *AUXILIARY, *ARM_SETTINGS, "loss"])
     doc.problem(path, f"{loss} has no such parameter", hint, key_node)
 
 
@@ -154,6 +155,6 @@ def recommended_space(entry: Entry) -> dict[str, Term]:
         elif searched:
             flat, term = next((f, t) for f, t in searched.items() if t is not None)
             space[flat] = term
-    if "lr_low" in entry.facts and "lr_high" in entry.facts:
-        space["lr"] = Term("log_uniform", (float(entry.facts["lr_low"]), float(entry.facts["lr_high"])))
+    if entry.lr is not None and entry.lr.search is not None:
+        space["lr"] = entry.lr.search
     return space

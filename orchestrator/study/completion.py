@@ -9,7 +9,6 @@ from orchestrator.study.arms import recommended_space
 from orchestrator.study.catalogue import PRUNERS
 from orchestrator.study.spec import ArmSpec, StudySpec
 from workloads.catalogue import Parameter, Term, Value
-from workloads.contract import ModelConfig
 from workloads.losses.catalogue import LOSSES
 from workloads.models.catalogue import MODELS
 
@@ -25,7 +24,7 @@ def completed(spec: StudySpec) -> StudySpec:
     return dataclasses.replace(
         spec,
         baseline=spec.baseline or next(iter(spec.arms), ""),
-        model=ModelConfig(spec.model.name, defaults(known) | dict(spec.model.params)),
+        model=dataclasses.replace(spec.model, params=defaults(known) | dict(spec.model.params)),
         search=dataclasses.replace(
             spec.search,
             pruner=dataclasses.replace(

@@ -37,7 +37,7 @@ def _plain(value: Any) -> Any:
         return value.values[0] if value.kind == "fixed" else _Flow({value.kind: list(value.values)})
     if isinstance(value, ArmSpec):
         return _arm(value)
-    if isinstance(value, ModelConfig) and not value.params:
+    if isinstance(value, ModelConfig) and not value.params and value.projector is None:
         return value.name
     if isinstance(value, PrunerSpec):
         return {"name": value.name, "warmup_epochs": value.warmup_epochs, **value.params}

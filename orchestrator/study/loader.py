@@ -13,7 +13,7 @@ from orchestrator.errors import Problem, StudyInvalid, UserError
 from orchestrator.study.arms import read_arms
 from orchestrator.study.catalogue import PRUNERS
 from orchestrator.study.completion import completed
-from orchestrator.study.document import Document, Item, Node, compose, is_null, join, kind, read_text, shown
+from orchestrator.study.document import Document, Node, compose, is_null, join, kind, read_text, shown
 from orchestrator.study.reader import (
     BAD,
     Special,
@@ -107,33 +107,28 @@ def _root(doc: Document, text: str) -> Node | None:
 
 
 def _read_model(doc: Document, node: Node, path: str) -> ModelConfig:
-    """``model: NAME`` or ``model: {name: NAME, params: {...}}``."""
+    """``model: NAME`` or ``model: {name: NAME, params: {...}, projector: WIDTH}``."""
     if kind(node) != "map":
-        return ModelConfig(_model_name(doc, node, path))
-    params: list[Item] = []
-    name = ""
-    found = {key: (key_node, value_node) for key, key_node, value_node in doc.items(node, path)}
-    for key, (key_node, value_node) in found.items():
-        if key == "name":
-            name = _model_name(doc, value_node, join(path, key))
-        elif key == "params":
-            params = doc.items(value_node, join(path, key))
-        else:
-            doc.problem(join(path, key), "unknown key", did_you_mean(key, ["name", "params"]), key_node)
-    if "name" not in found:
-        doc.problem(join(path, "name"), "required, and missing", node=node)
-    if name not in MODELS:
-        return ModelConfig(name)
-    return ModelConfig(name, read_parameters(doc, params, MODELS[name].parameters, join(path, "params")))
+        name = guarded(doc, node, path, lambda: read_text(node))
+        return ModelConfig("" if name is BAD else _known_model(doc, name, node, path))
+    items = doc.items(node, path)
+    spec: ModelConfig = read_fields(
+        doc, node, [item for item in items if item[0] != "params"], ModelConfig, path, {}
+    )
+    for key, _, value_node in items:
+        if key == "name" and doc.sound(join(path, key)):
+            _known_model(doc, spec.name, value_node, join(path, key))
+    if spec.name not in MODELS:
+        return spec
+    here = join(path, "params")
+    params = [item for key, _, value_node in items if key == "params" for item in doc.items(value_node, here)]
+    return dataclasses.replace(spec, params=read_parameters(doc, params, MODELS[spec.name].parameters, here))
 
 
-def _model_name(doc: Document, node: Node, path: str) -> str:
-    name = guarded(doc, node, path, lambda: read_text(node))
-    if name is BAD:
-        return ""
+def _known_model(doc: Document, name: str, node: Node, path: str) -> str:
     if name not in MODELS:
         doc.problem(path, f"unknown model; got {name!r}", did_you_mean(name, MODELS), node)
-    return str(name)
+    return name
 
 
 def _read_pruner(doc: Document, node: Node, path: str) -> PrunerSpec:

@@ -15,7 +15,7 @@ from orchestrator.study.spec import (
     SearchSpec,
 )
 from workloads.catalogue import Parameter, Value
-from workloads.contract import DataConfig, EvaluationConfig, NoiseConfig, TrainingConfig
+from workloads.contract import DataConfig, EvaluationConfig, ModelConfig, NoiseConfig, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ RANGES: Mapping[type, Mapping[str, Range]] = {
         "checkpoint_every": _AT_LEAST_ONE,
     },
     NoiseConfig: {"sigmas": _POSITIVE, "mean": _UNIT, "size": _AT_LEAST_ONE, "seed": _SEED},
+    ModelConfig: {"projector": _AT_LEAST_ONE},
     EvaluationConfig: {"ece_bins": Range(1, 1000)},
     SearchSpec: {
         "trials": _AT_LEAST_ONE,

@@ -30,7 +30,7 @@ def back(spec: StudySpec) -> StudySpec:
     return parse_study(to_yaml(spec), "dumped.yaml")
 
 
-@pytest.mark.parametrize("name", ["quickstart", "logitnorm_tau"])
+@pytest.mark.parametrize("name", ["quickstart", "logitnorm_tau", "all_losses_digits"])
 def test_a_loaded_study_survives_the_round_trip(name: str) -> None:
     spec = load_study(STUDIES / f"{name}.yaml")
     assert back(spec) == spec
@@ -40,6 +40,11 @@ def test_a_study_made_in_python_comes_back_completed() -> None:
     assert back(SPEC) == completed(SPEC)
     assert completed(completed(SPEC)) == completed(SPEC)
     assert completed(SPEC).baseline == "cross_entropy"
+
+
+def test_a_projector_survives_the_round_trip() -> None:
+    projected = dataclasses.replace(SPEC, model=ModelConfig("small_cnn_8x8", {}, 32))
+    assert back(projected).model == ModelConfig("small_cnn_8x8", {"width": 16}, 32)
 
 
 def test_an_arm_without_terms_comes_back_fixed_and_not_with_the_recommended_ranges() -> None:

@@ -55,10 +55,9 @@ def test_an_expression_may_be_fixed_and_a_plain_value_may_stand_in_its_place() -
 @pytest.mark.parametrize("written", ["  logitnorm:", "  logitnorm: {}", "  one: {loss: logitnorm}"])
 def test_an_arm_that_sets_nothing_searches_the_recommended_ranges(written: str) -> None:
     (arm,) = parsed(written).arms.values()
-    facts = LOSSES["logitnorm"].facts
     assert arm.space == {
-        "tau": LOSSES["logitnorm"].parameters["tau"].search,
-        "lr": Term("log_uniform", (facts["lr_low"], facts["lr_high"])),
+        "tau": Term("log_uniform", (0.005, 0.2)),
+        "lr": Term("log_uniform", (0.02, 0.3)),
     }
 
 
@@ -66,6 +65,30 @@ def test_the_recommended_range_of_an_expression_is_searched_under_its_flat_name(
     read = parsed("  hem:").arms["hem"].space
     assert read["mu.scale"] == LOSSES["hem"].parameters["mu"].expressions["scale"].search
     assert set(read) == {"mu.scale", "lr"}
+    assert read["lr"] == Term("choice", (0.025, 0.05, 0.1, 0.2))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_that_sets_nothing_searches_what_its_entry_recommends(name: str) -> None:
+    entry = LOSSES[name]
+    expected = {}
+    for parameter, what in entry.parameters.items():
+        for word, expression in what.expressions.items():
+            if expression.search is not None:
+                expected[f"{parameter}.{word}"] = expression.search
+        if what.search is not None:
+            expected[parameter] = what.search
+    assert entry.lr is not None
+    assert parsed(f"  {name}:").arms[name].space == {**expected, "lr": entry.lr.search}
+
+
+def test_a_triplet_term_may_stand_beside_the_parameters_of_any_loss() -> None:
+    read = space("{loss: arcface, m: 0.3, triplet: {grid: [0.1, 1]}, triplet_mining: semi_hard}")
+    assert read == {
+        "m": Term("fixed", (0.3,)),
+        "triplet": Term("grid", (0.1, 1.0)),
+        "triplet_mining": Term("fixed", ("semi_hard",)),
+    }
 
 
 def test_a_loss_of_ones_own_is_named_by_import_path_and_takes_any_parameter() -> None:
@@ -85,6 +108,8 @@ def test_a_model_is_named_short_or_with_its_parameters_and_is_completed() -> Non
     default = ModelConfig("small_cnn_8x8", {"width": 16})
     assert parsed("  cross_entropy:").model == default
     assert parsed("  cross_entropy:", model="{name: small_cnn_8x8}").model == default
+    projected = parsed("  cross_entropy:", model="{name: small_cnn_8x8, projector: 24}").model
+    assert projected == ModelConfig("small_cnn_8x8", {"width": 16}, 24)
     wide = parsed("  cross_entropy:", model="{name: small_cnn_8x8, params: {width: 32}}").model
     assert wide == ModelConfig("small_cnn_8x8", {"width": 32})
 

@@ -8,7 +8,7 @@ from orchestrator.study import terms
 from orchestrator.study.ranges import ARM_SETTINGS, RANGES, Range
 from orchestrator.study.reader import hints
 from workloads.catalogue import Term, Value
-from workloads.losses.catalogue import LOSSES
+from workloads.losses.catalogue import AUXILIARY, LOSSES
 
 GRID = Term("grid", (0.1, 0.2, 0.3))
 WHOLE = Term("int_uniform", (2, 5))
@@ -95,7 +95,9 @@ def test_every_number_of_a_study_has_a_range() -> None:
 
 
 def test_no_loss_has_a_parameter_that_an_arms_training_setting_would_hide() -> None:
-    assert [name for name, entry in LOSSES.items() if set(entry.parameters) & set(ARM_SETTINGS)] == []
+    hidden = {*ARM_SETTINGS, *AUXILIARY}
+    assert [name for name, entry in LOSSES.items() if set(entry.parameters) & hidden] == []
+    assert set(AUXILIARY) & set(ARM_SETTINGS) == set()
 
 
 def test_the_recommended_searches_of_the_catalogue_are_themselves_valid() -> None:

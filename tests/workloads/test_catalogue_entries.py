@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 import workloads
-from workloads.catalogue import Entry, Parameter
+from orchestrator.study.loader import load_study
+from workloads.catalogue import Entry, Parameter, Term
 from workloads.losses.base import LossContext
+from workloads.losses.build import build_loss
 from workloads.losses.catalogue import LOSSES
 from workloads.losses.hem import HighErrorMargin
 from workloads.models.catalogue import MODELS
 
+CONTEXT = LossContext(num_train=600, num_classes=4, class_counts=(300, 150, 100, 50))
 PACKAGE = Path(workloads.__file__).parent
 FORBIDDEN = {"ray", "optuna", "mlflow", "yaml", "orchestrator"}
 
@@ -30,7 +33,7 @@ def constructor_of(entry: Entry) -> Any:
 
 
 def own_parameters(constructor: Any) -> dict[str, inspect.Parameter]:
-    given = {"context", "image_shape", "num_classes"}
+    given = {"context", "image_shape"}
     return {k: v for k, v in inspect.signature(constructor).parameters.items() if k not in given}
 
 
@@ -40,9 +43,48 @@ def test_a_losss_entry_says_what_its_class_takes_and_needs(name: str) -> None:
     constructor = constructor_of(entry)
     assert entry.name == name
     assert set(entry.parameters) == set(own_parameters(constructor))
-    assert entry.facts["head"] == constructor.needs
-    assert entry.facts["targets"] == constructor.targets
-    assert 0 < entry.facts["lr_low"] <= entry.facts["lr"] <= entry.facts["lr_high"]  # type: ignore[operator]
+    loss = build_loss(name, {}, CONTEXT)
+    assert entry.facts["head"] == constructor.needs == loss.needs
+    assert entry.facts["targets"] == loss.targets
+    assert entry.family
+    assert entry.lr is not None
+    assert entry.lr.search is not None
+    assert isinstance(entry.lr.default, float)
+    assert (
+        min(map(float, entry.lr.search.values)) <= entry.lr.default <= max(map(float, entry.lr.search.values))
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_word_that_an_entry_offers_builds_and_another_is_refused(name: str) -> None:
+    for key, parameter in LOSSES[name].parameters.items():
+        for word in parameter.choices:
+            # A held T that multiplies is 1 to 100.
+            others = {"T": 10.0} if word == "multiply" else {}
+            build_loss(name, {**others, key: word}, CONTEXT)
+        for expression, of in parameter.expressions.items():
+            build_loss(name, {key: {expression: of.default}}, CONTEXT)
+        if parameter.kind == "choice":
+            with pytest.raises(ValueError, match=f"{name}: {key} must be .*; got 'nonsense'"):
+                build_loss(name, {key: "nonsense"}, CONTEXT)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_number_outside_an_entrys_range_is_refused_by_the_loss_too(name: str) -> None:
+    for key, parameter in LOSSES[name].parameters.items():
+        if parameter.kind in ("float", "int"):
+            for wrong in outside(parameter):
+                with pytest.raises(ValueError, match=rf"{name}: {key} must be .*; got {wrong!r}"):
+                    build_loss(name, {key: wrong}, CONTEXT)
+
+
+def test_the_study_of_all_losses_has_every_loss_at_its_recommended_rate() -> None:
+    spec = load_study(PACKAGE.parent / "studies" / "all_losses_digits.yaml")
+    assert {arm.loss for arm in spec.arms.values()} == set(LOSSES)
+    for name, entry in LOSSES.items():
+        assert entry.lr is not None
+        assert isinstance(entry.lr.default, float)
+        assert spec.arms[name].space == {"lr": Term("fixed", (entry.lr.default,))}
 
 
 @pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry.path])
@@ -55,7 +97,7 @@ def test_a_models_entry_says_what_its_class_takes(name: str) -> None:
 def test_a_default_is_the_constructors_own_and_within_its_range(entry: Entry) -> None:
     signature = own_parameters(constructor_of(entry)) if entry.path else {}
     for name, parameter in entry.parameters.items():
-        if name in signature and name != "mu":
+        if name in signature and (entry.name, name) != ("hem", "mu"):
             assert signature[name].default == parameter.default
         every = [parameter, *parameter.expressions.values()]
         for each in every:
@@ -110,6 +152,16 @@ def imported(path: Path) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             names.append(node.module or "")
     return names
+
+
+def outside(parameter: Parameter) -> list[float]:
+    """Numbers just beyond its bounds, and one that is none."""
+    found = [float("nan"), float("inf")] if parameter.kind == "float" else [2.5]
+    if parameter.low is not None:
+        found.append(parameter.low if parameter.low_open else parameter.low - 1)
+    if parameter.high is not None:
+        found.append(parameter.high + 1)
+    return found
 
 
 def inside(parameter: Parameter, value: Any) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
 
 from torch import Tensor, nn
 
-from workloads.losses.base import Loss, LossContext
-from workloads.losses.catalogue import LOSSES
+from workloads.head import HeadOutput
+from workloads.losses.base import Loss, LossContext, Needs, Targets
+from workloads.losses.catalogue import AUXILIARY, LOSSES
+from workloads.losses.rules import not_negative
+from workloads.losses.triplet import Triplet, WithTriplet
 
 
 def build_loss(name: str, params: Mapping[str, Any], context: LossContext) -> Loss:
@@ -19,9 +22,10 @@ def build_loss(name: str, params: Mapping[str, Any], context: LossContext) -> Lo
     Args:
         name: a catalogue name, or ``package.module:Class``: a :class:`Loss`, or any ``torch.nn.Module``
             called with (logits, labels) that returns a scalar.
-        params: parameters by name; those left out stay at the constructor's defaults.
+        params: parameters by name; those left out stay at the constructor's defaults. Those of the auxiliary
+            terms (``triplet``, ``triplet_margin``, ``triplet_mining``) are understood beside every loss.
         context: handed to a constructor that has a parameter of this name.
-    Raises: ValueError where the name, a parameter or the head that the loss needs is unknown or wrong.
+    Raises: ValueError where the name or a parameter is unknown or wrong.
     """
     entry = LOSSES.get(name)
     if entry is not None and entry.path is None:
@@ -32,8 +36,9 @@ def build_loss(name: str, params: Mapping[str, Any], context: LossContext) -> Lo
             f"loss must be one of {', '.join(LOSSES)} or an import path package.module:Class; got {name!r}"
         )
     constructor = _load(path)
-    keywords = dict(params)
     accepted = inspect.signature(constructor).parameters
+    keywords = {key: value for key, value in params.items() if key in accepted or key not in AUXILIARY}
+    extra = _auxiliary({key: value for key, value in params.items() if key not in keywords})
     if "context" in accepted:
         keywords["context"] = context
     try:
@@ -43,9 +48,13 @@ def build_loss(name: str, params: Mapping[str, Any], context: LossContext) -> Lo
         raise ValueError(f"loss {name!r}: {problem}; its parameters are: {known}") from problem
     loss = constructor(**keywords)
     built = loss if isinstance(loss, Loss) else PlainLoss(loss)
-    if built.needs != "logits":
-        raise ValueError(f"loss {name!r} needs a head that gives {built.needs}; this version has logits only")
-    return built
+    for attribute, words in (("needs", get_args(Needs)), ("targets", get_args(Targets))):
+        if getattr(built, attribute) not in words:
+            raise ValueError(
+                f"loss {name!r}: {attribute} must be one of {', '.join(words)}; "
+                f"got {getattr(built, attribute)!r}"
+            )
+    return built if extra is None else extra(built)
 
 
 class PlainLoss(Loss):
@@ -57,9 +66,17 @@ class PlainLoss(Loss):
             raise ValueError(f"a loss must be a torch.nn.Module; got {type(module).__name__}")
         self.module = module
 
-    def value(self, logits: Tensor, targets: Tensor) -> Tensor:
-        value: Tensor = self.module(logits, targets)
+    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+        value: Tensor = self.module(output.logits, targets)
         return value
+
+
+def _auxiliary(params: Mapping[str, Any]) -> Callable[[Loss], Loss] | None:
+    """What adds the auxiliary terms of ``params`` to a loss; None where their weight is zero."""
+    given = {key: parameter.default for key, parameter in AUXILIARY.items()} | dict(params)
+    weight = not_negative("an auxiliary term", "triplet", given["triplet"])
+    term = Triplet(given["triplet_margin"], given["triplet_mining"])
+    return (lambda base: WithTriplet(base, term, weight)) if weight > 0 else None
 
 
 def _load(path: str) -> Any:

@@ -1,13 +1,15 @@
-"""Cross-entropy of the softmax."""
+"""Cross-entropy of the softmax, plain, weighted by class, and with smoothed labels."""
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from workloads.losses.base import Loss, Targets
+from workloads.head import HeadOutput
+from workloads.losses.base import Loss, LossContext, Targets
+from workloads.losses.counts import ClassWeights
+from workloads.losses.counts import class_weights as as_weights
+from workloads.losses.rules import within
 
 
 class CrossEntropy(Loss):
@@ -15,11 +17,51 @@ class CrossEntropy(Loss):
 
     Never reaches zero: logits grow as long as training goes on. Invariant to a shift of all logits.
 
+    Args:
+        class_weights: ``none``; ``inverse`` or ``effective`` (by the number of training images of a class,
+            scaled to a sum of C); or one weight a class. The mean is weighted: divided by the sum of the
+            labels' weights, not by the batch size, as torch does it.
+    Raises: ValueError for another word, a weight that is not above 0, or a class without images.
     Source: standard; torch.nn.functional.cross_entropy.
+    Differs from source: the weighted mean of soft targets is divided by their weights too, where torch
+        divides by the batch size, so that a one-hot target costs what its label costs.
+    """
+
+    targets: Targets = "soft"
+    weights: Tensor | None
+
+    def __init__(self, class_weights: ClassWeights = "none", context: LossContext | None = None) -> None:
+        super().__init__()
+        weights = as_weights("cross_entropy", "class_weights", class_weights, context)
+        self.register_buffer("weights", weights, persistent=False)
+
+    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+        if self.weights is None:
+            return F.cross_entropy(output.logits, targets)
+        weights = self.of_classes(self.weights, output)
+        if not targets.is_floating_point():
+            return F.cross_entropy(output.logits, targets, weights)
+        weighted = targets * weights
+        return -(weighted * output.logits.log_softmax(dim=1)).sum() / weighted.sum()
+
+
+class LabelSmoothing(Loss):
+    """Cross-entropy against the target (1 - epsilon) 1_y + epsilon / C.
+
+    Often makes the softmax a worse rejection score, and may need a temperature below 1 afterwards.
+
+    Args:
+        epsilon: share of the target that is spread over all classes, 0 to 1.
+    Raises: ValueError where epsilon is outside [0, 1].
+    Source: Szegedy et al. 2016, section 7; torch's ``label_smoothing``.
     Differs from source: nothing.
     """
 
-    targets: ClassVar[Targets] = "soft"
+    targets: Targets = "soft"
 
-    def value(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits, targets)
+    def __init__(self, epsilon: float = 0.1) -> None:
+        super().__init__()
+        self.epsilon = within("label_smoothing", "epsilon", epsilon, 0, 1)
+
+    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+        return F.cross_entropy(output.logits, targets, label_smoothing=self.epsilon)

@@ -5,12 +5,20 @@ from __future__ import annotations
 import importlib
 
 from workloads.contract import ModelConfig
+from workloads.head import HeadSpec
 from workloads.models.base import Classifier
 from workloads.models.catalogue import MODELS
 
 
-def build_model(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int) -> Classifier:
-    """The model named by ``config``, freshly initialised from torch's global generator.
+def build_model(
+    config: ModelConfig,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    head: HeadSpec | None = None,
+) -> Classifier:
+    """The model named by ``config``, with the head that a loss needs (None: linear).
+
+    Freshly initialised from torch's global generator.
 
     Raises: ValueError where the name is unknown, this version cannot run it, or a parameter is wrong.
     """
@@ -25,5 +33,7 @@ def build_model(config: ModelConfig, image_shape: tuple[int, int, int], num_clas
         raise ValueError(f"model {config.name!r} has the parameters {known}; got {sorted(unknown)}")
     module, _, attribute = entry.path.partition(":")
     constructor = getattr(importlib.import_module(module), attribute)
-    model: Classifier = constructor(image_shape, num_classes, **config.params)
-    return model
+    if config.projector is not None and config.projector < 1:
+        raise ValueError(f"model.projector must be at least 1; got {config.projector}")
+    trunk = constructor(image_shape, **config.params)
+    return Classifier(trunk, num_classes, head, config.projector)

@@ -4,39 +4,35 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from workloads.models.base import Classifier
 
-
-class SmallCNN(Classifier):
-    """Three times convolution 3x3, batch norm, ReLU; max-pool after the second; global average pool; linear.
+class SmallCNN(nn.Sequential):
+    """Three times convolution 3x3, batch norm, ReLU; max-pool after the second; global average pool.
 
     The convolutions have ``width``, 2 ``width`` and 4 ``width`` channels and no bias; the features are the
     4 ``width`` averages.
 
-    Initialisation: convolutions He normal (fan out, gain of ReLU); batch norm 1 and 0; the head uniform in
-    +-1/sqrt(features) for weight and bias (never zero: LogitNorm's gradient at zero logits explodes).
+    Initialisation: convolutions He normal (fan out, gain of ReLU); batch norm 1 and 0.
 
     Args:
         image_shape: channels, height, width; height and width at least 2.
-        num_classes: columns of the head.
         width: channels of the first convolution.
     Raises: ValueError where width < 1 or the images are too small.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, width: int = 16) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], width: int = 16) -> None:
         channels, height, across = image_shape
         if width < 1:
             raise ValueError(f"small_cnn_8x8: width must be at least 1; got {width}")
         if min(height, across) < 2:
             raise ValueError(f"small_cnn_8x8: images must be at least 2x2; got {height}x{across}")
-        trunk = nn.Sequential(
+        super().__init__(
             *_block(channels, width),
             *_block(width, 2 * width),
             nn.MaxPool2d(2),
             *_block(2 * width, 4 * width),
             GlobalAverage(),
         )
-        super().__init__(trunk, 4 * width, num_classes)
+        self.features = 4 * width
 
 
 class GlobalAverage(nn.Module):

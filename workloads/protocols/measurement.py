@@ -52,8 +52,9 @@ def measure(
     """Evaluate the test, validation, noise and OOD sets; keep the outputs in ``folder/outputs``.
 
     Written are, for every set, ``<set>.npz`` (logits, features and, where the set has them, labels), listed
-    in ``index.json`` with their SHA-256; ``head.npz`` (weight, bias); ``scores.npz`` (the headline score of
-    every set but validation); ``reliability.json`` (before and after temperature scaling).
+    in ``index.json`` with their SHA-256; ``head.npz`` (weight, bias, and what else the head holds);
+    ``scores.npz`` (the headline score of every set but validation); ``reliability.json`` (before and after
+    temperature scaling).
 
     Returns: ``test/accuracy``, ``calibration/...`` on the test images (``..._ts``: at the temperature that
         fits the validation images), ``ood/<score>/<set>/<metric>`` and its means over the near and the far
@@ -145,11 +146,8 @@ def _write_outputs(folder: Path, sets: Mapping[str, _Set], model: Classifier) ->
             "kind": each.kind,
             "size": len(each.outputs.logits),
         }
-    head = model.head
-    _write_arrays(
-        folder / "head.npz",
-        {"weight": head.weight.detach().cpu().numpy(), "bias": head.bias.detach().cpu().numpy()},
-    )
+    head = {name: tensor.detach().cpu().numpy() for name, tensor in model.head.state_dict().items()}
+    _write_arrays(folder / "head.npz", head)
     write_json(folder / "index.json", index)
 
 

@@ -110,12 +110,12 @@ class _Trial:
         config, facts = self.config, self.data.facts
         train = self.data.train()
         # Seeded apart, so that neither one's random weights depend on how many the other draws.
-        torch.manual_seed(derive_seed(config.seed, "model"))
-        model = build_model(config.model, facts.image_shape, facts.num_classes)
         torch.manual_seed(derive_seed(config.seed, "loss"))
         counts = np.bincount(train.labels, minlength=facts.num_classes)
         context = LossContext(len(train.labels), facts.num_classes, tuple(int(n) for n in counts))
         loss = build_loss(config.loss, config.loss_params, context)
+        torch.manual_seed(derive_seed(config.seed, "model"))
+        model = build_model(config.model, facts.image_shape, facts.num_classes, loss.head)
         model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         labels = torch.from_numpy(np.array(train.labels)).to(self.device)
         batches = Batches(_resident(train.images, self.device), labels, config.training, config.seed)

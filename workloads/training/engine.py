@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from workloads.contract import TrainingConfig, TrainingDiverged
+from workloads.head import HeadOutput
 from workloads.losses.base import Loss
 from workloads.models.base import Classifier
 from workloads.training.batches import Batches, Normaliser
@@ -65,7 +66,9 @@ class Engine:
         steps = len(self.batches)
         rate = 0.0
         for index, (images, labels) in enumerate(self.batches.epoch(epoch)):
-            rate = learning_rate(self.config, (epoch - 1) * steps + index, steps)
+            step = (epoch - 1) * steps + index
+            self.loss.set_progress(step / (self.config.epochs * steps))
+            rate = learning_rate(self.config, step, steps)
             value, hits = self._step(self.normalise(images), labels, rate)
             loss_sum += value * len(labels)
             correct += hits
@@ -73,6 +76,7 @@ class Engine:
         mean_loss = float(loss_sum) / count
         self._check_finite(epoch, mean_loss)
         self.epoch = epoch
+        self.loss.set_progress(epoch / self.config.epochs)
         return {
             "train/loss": mean_loss,
             "train/accuracy": int(correct) / count,
@@ -83,15 +87,15 @@ class Engine:
     def _step(self, images: Tensor, labels: Tensor, rate: float) -> tuple[Tensor, Tensor]:
         """One optimiser step; the loss and the number of hits stay on the device, so nothing waits for it."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        logits, _ = self.model(images)
-        value: Tensor = self.loss(logits, labels)
+            group["lr"] = rate * group["lr_scale"]
+        output: HeadOutput = self.model(images)
+        value: Tensor = self.loss(output, labels)
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         if self.config.clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.config.clip_grad_norm)
         self.optimizer.step()
-        hits = (self.loss.eval_logits(logits.detach()).argmax(dim=1) == labels).sum()
+        hits = (self.loss.eval_logits(output.detach()).argmax(dim=1) == labels).sum()
         return value.detach(), hits
 
     def _check_finite(self, epoch: int, mean_loss: float) -> None:
@@ -123,16 +127,31 @@ class Engine:
         self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"]
+        self.loss.set_progress(self.epoch / self.config.epochs)
 
 
-def build_optimizer(model: nn.Module, loss: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimiser of the recipe; a loss's own parameters are a group without weight decay."""
+def build_optimizer(model: Classifier, loss: Loss, config: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimiser of the recipe.
+
+    A loss's own parameters are a group without weight decay, at the loss's multiple of the learning rate; so
+    are, at the full rate, those of the model that must not be decayed.
+    """
+    undecayed = set(model.undecayed())
+    trained = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.parameters() if p.requires_grad], "weight_decay": config.weight_decay}
+        {
+            "params": [p for p in trained if p not in undecayed],
+            "weight_decay": config.weight_decay,
+            "lr_scale": 1.0,
+        },
+        {"params": [p for p in trained if p in undecayed], "weight_decay": 0.0, "lr_scale": 1.0},
+        {
+            "params": [p for p in loss.parameters() if p.requires_grad],
+            "weight_decay": 0.0,
+            "lr_scale": loss.lr_scale,
+        },
     ]
-    own = [p for p in loss.parameters() if p.requires_grad]
-    if own:
-        groups.append({"params": own, "weight_decay": 0.0})
+    groups = [group for group in groups if group["params"]]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)

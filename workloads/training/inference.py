@@ -26,7 +26,7 @@ class Outputs:
     logits: npt.NDArray[np.float32]
     """The loss's ``eval_logits``, [N, classes]."""
     features: npt.NDArray[np.float32]
-    """Penultimate features, [N, features]."""
+    """What enters the head, [N, features]."""
 
 
 @torch.no_grad()
@@ -39,16 +39,17 @@ def predict(
     """
     model.eval()
     loss.eval()
-    device = model.head.weight.device
+    device = next(model.parameters()).device
     # Copied, because memory-mapped files are read-only and torch would warn.
     resident = images if isinstance(images, torch.Tensor) else torch.from_numpy(np.array(images))
     logits, features = [], []
     size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
     for start in range(0, len(resident), size):
         batch = resident[start : start + size]
-        raw, penultimate = model(normalise(batch.to(device)))
-        logits.append(loss.eval_logits(raw).float())
-        features.append(penultimate.float())
+        output = model(normalise(batch.to(device)))
+        assert output.features is not None
+        logits.append(loss.eval_logits(output).float())
+        features.append(output.features.float())
     outputs = Outputs(torch.cat(logits).cpu().numpy(), torch.cat(features).cpu().numpy())
     if not np.isfinite(outputs.logits).all():
         raise TrainingDiverged("the logits must be finite; some are not, though the weights are")

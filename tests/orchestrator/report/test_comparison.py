@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from orchestrator.report.comparison import Comparison, compare, ordered_arms
-from orchestrator.report.sentences import sentence
+from orchestrator.report.sentences import MANY, conclusions, sentence
 from orchestrator.study.spec import ConfirmSpec, ReportSpec, StudySpec
 
 from .stories import SPEC, Story, confirm_metrics, whole_story, with_arms
@@ -152,3 +152,35 @@ def test_the_confidence_of_the_study_sets_interval_and_verdict() -> None:
     assert compare(spec, story.record())[0].verdict == "better"
     strict = dataclasses.replace(spec, report=ReportSpec(("ood/near/fpr95",)))
     assert compare(strict, story.record())[0].verdict == "not distinguishable"
+
+
+def crowd(arms: int) -> tuple[StudySpec, Story]:
+    """A baseline, one arm that clearly differs and ``arms`` that do not."""
+    names = [f"arm_{i}" for i in range(arms)]
+    every = ["cross_entropy", "winner", *names]
+    spec = dataclasses.replace(
+        NEAR_ONLY, arms={n: dataclasses.replace(SPEC.arms["cross_entropy"], name=n) for n in every}
+    )
+    base = [0.30, 0.31, 0.29, 0.32, 0.28]
+    near = {"cross_entropy": base, "winner": [v - 0.2 + i / 1e3 for i, v in enumerate(base)]}
+    for i, name in enumerate(names):
+        near[name] = [v + (0.02 if (k + i) % 2 else -0.02) for k, v in enumerate(base)]
+    return spec, confirmed(spec, **near)
+
+
+def test_few_indistinguishable_arms_have_a_sentence_each() -> None:
+    spec, story = crowd(MANY)
+    found = conclusions(compare(spec, story.record())[: MANY + 1], 0.95)
+    assert len(found) == MANY + 1
+    assert found[0].startswith("winner rejects near OOD better than cross_entropy")
+    assert found[1].startswith("arm_0 and cross_entropy are not distinguishable")
+
+
+def test_many_indistinguishable_arms_share_one_and_never_hide_a_difference() -> None:
+    spec, story = crowd(MANY + 1)
+    primary = [c for c in compare(spec, story.record()) if c.family == "primary"]
+    found = conclusions(primary, 0.95)
+    assert len(found) == 2
+    assert found[0].startswith("winner rejects near OOD better than cross_entropy")
+    names = ", ".join(f"arm_{i}" for i in range(MANY + 1))
+    assert found[1] == f"Not distinguishable from cross_entropy in FPR95 on near OOD at 5 seeds: {names}."

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 from orchestrator.report.summary import summary_text
+from orchestrator.study.spec import ArmSpec
+from workloads.catalogue import Term
 
 from .stories import SPEC, Story, confirm_metrics, whole_story, with_arms
 
@@ -75,6 +78,16 @@ def test_an_arm_without_selection_is_named_with_its_reason(tmp_path: Path) -> No
     assert "0 of 5 (nothing selected)" in text
     assert "! hem: nothing could be selected (no configuration ran to its end)." in text
     assert "Finished: 5 of 10 confirm trials complete" in text
+
+
+def test_an_arm_with_nothing_to_choose_is_left_out_of_what_was_chosen(tmp_path: Path) -> None:
+    single = ArmSpec("hem", "hem", {"lr": Term("fixed", (0.05,))})
+    spec = dataclasses.replace(SPEC, arms={**SPEC.arms, "hem": single})
+    text = summary_text(spec, whole_story().record(), tmp_path)
+    chosen = text[text.index("Chosen parameters") : text.index("Budget")]
+    assert "\nlogitnorm " in chosen
+    assert "\nhem " not in chosen
+    assert "And 1 arm of a single configuration, with nothing to choose." in chosen
 
 
 def test_one_arm_alone_is_not_compared(tmp_path: Path) -> None:
