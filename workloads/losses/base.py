@@ -171,6 +171,8 @@ class Loss(nn.Module):
                     f"{name} needs class indices; got soft targets ({labels.dtype}). "
                     "Mixup, label smoothing and distillation need a loss with soft targets"
                 )
+        elif labels.dtype != torch.int64:
+            raise ValueError(f"{name}: labels must be int64 class indices; got {labels.dtype}")
         else:
             del expected[1]
         if list(labels.shape) != expected:
@@ -196,8 +198,7 @@ def _select(output: HeadOutput, labels: Tensor, active: Tensor) -> tuple[HeadOut
 
     Writing -inf into the others instead would make a norm infinite and a mean over classes wrong.
     """
-    if len(active) == 0:
-        raise ValueError("active must name at least one class; got none")
+    _check_active(active, output.logits.shape[1])
     if labels.is_floating_point():
         return output.columns(active), labels[:, active]
     _check_range(labels, output.logits.shape[1])
@@ -208,6 +209,16 @@ def _select(output: HeadOutput, labels: Tensor, active: Tensor) -> tuple[HeadOut
         wrong = int(labels[renumbered < 0][0])
         raise ValueError(f"every label must be one of the active classes {active.tolist()}; got {wrong}")
     return output.columns(active), renumbered
+
+
+def _check_active(active: Tensor, classes: int) -> None:
+    if len(active) == 0:
+        raise ValueError("active must name at least one class; got none")
+    if active.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    named = active.tolist()
+    if len(set(named)) < len(named) or not set(named) <= set(range(classes)):
+        raise ValueError(f"active must name classes in 0..{classes - 1}, each once; got {named}")
 
 
 def _widened(output: HeadOutput) -> HeadOutput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,7 +43,9 @@ class CrossEntropy(Loss):
         if not targets.is_floating_point():
             return F.cross_entropy(output.logits, targets, weights)
         weighted = targets * weights
-        return -(weighted * output.logits.log_softmax(dim=1)).sum() / weighted.sum()
+        # Active classes may hold nothing of the targets.
+        total = weighted.sum().clamp_min(torch.finfo(weighted.dtype).tiny)
+        return -(weighted * output.logits.log_softmax(dim=1)).sum() / total
 
 
 class LabelSmoothing(Loss):

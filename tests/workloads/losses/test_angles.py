@@ -18,7 +18,7 @@ from workloads.head import HeadSpec
 from workloads.losses.arcface import ArcFace, with_margin
 from workloads.losses.arcgrad import ArcGrad, lambert_w, largest_gradient_scale, published_scale
 from workloads.losses.base import LossContext
-from workloads.losses.cosine import NormFace
+from workloads.losses.cosine import NormFace, angle
 from workloads.losses.sphereface import ASoftmax, LSoftmax, ModifiedSoftmax, psi
 
 # An even number of angles, so that none is pi / 2, where the easy margin ends.
@@ -34,6 +34,17 @@ def gradient(loss: torch.nn.Module, c: Tensor, labels: Tensor) -> Tensor:
     c = c.clone().requires_grad_()
     (found,) = torch.autograd.grad(loss(c, labels), c)
     return found
+
+
+@pytest.mark.parametrize(("dtype", "kept"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_the_derivative_of_an_angle_is_bounded(dtype: torch.dtype, kept: float) -> None:
+    distance = torch.logspace(-17, -1, 200, dtype=torch.float64)
+    c = torch.cat([1 - distance, distance - 1]).to(dtype).requires_grad_()
+    (found,) = torch.autograd.grad(angle(c).sum(), c)
+    # 1 / sin(theta) where the cosine ends, 1 - kept; rounding moves that by a little.
+    assert found.abs().max().item() < 1.1 / math.sqrt(2 * kept)
+    assert found.abs().max().item() > 0.5 / math.sqrt(2 * kept)
+    torch.testing.assert_close(angle(c), c.acos(), rtol=0, atol=2 * math.sqrt(2 * kept))
 
 
 @pytest.mark.parametrize("fallback", ["linear", "none", "easy"])

@@ -103,6 +103,30 @@ def test_no_active_class_or_a_label_outside_of_them_is_refused(case: Case) -> No
         loss(output, labels, active=ACTIVE)
 
 
+@pytest.mark.parametrize(
+    ("active", "message"),
+    [
+        ([0, 1, 5], "active .*; got .*5"),
+        ([0, 1, -1], "active .*; got .*-1"),
+        ([0, 1, 1], "active .*; got .*1"),
+    ],
+)
+def test_active_classes_that_do_not_exist_or_are_named_twice_are_refused(
+    active: list[int], message: str
+) -> None:
+    loss, output, _, _ = of_five_classes(CASES[0])
+    with pytest.raises(ValueError, match=message):
+        loss(output, torch.zeros(12, dtype=torch.int64), active=torch.tensor(active))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool])
+def test_labels_that_are_no_int64_are_refused(dtype: torch.dtype) -> None:
+    batch = CASES[0].batch()
+    loss = CASES[0].build(batch.counts)
+    with pytest.raises(ValueError, match=f"labels must .*int64.*; got {dtype}"):
+        loss(batch.output, batch.labels.to(dtype))
+
+
 @pytest.mark.parametrize("ignored", [-100, 255, 2])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_an_ignored_image_counts_as_if_it_were_not_there(case: Case, ignored: int) -> None:
@@ -189,6 +213,14 @@ def test_active_classes_also_select_the_columns_of_soft_targets(case: Case) -> N
     columns = 0.7 * F.one_hot(positions, 3) + 0.3 * F.one_hot(positions.flip(0), 3)
     expected = sliced(loss, ACTIVE)(output.columns(ACTIVE)._replace(classes=None), columns).item()
     assert loss(output, mixed, active=ACTIVE).item() == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize("case", SOFT, ids=str)
+def test_targets_without_a_share_in_the_active_classes_give_a_finite_value(case: Case) -> None:
+    loss, output, _, _ = of_five_classes(case)
+    elsewhere = torch.zeros(12, 5, dtype=torch.float64)
+    elsewhere[:, 0] = 1.0
+    assert loss(output, elsewhere, active=ACTIVE).isfinite()
 
 
 @pytest.mark.parametrize("case", SOFT, ids=str)

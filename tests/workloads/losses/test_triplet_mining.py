@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.workloads.losses import reference as ref
 from tests.workloads.losses.batches import context_of, make_batch, rare_to_frequent
-from workloads.head import HeadOutput, HeadSpec
+from workloads.head import HeadSpec
 from workloads.losses.build import build_loss
 from workloads.losses.triplet import Mining, Triplet, WithTriplet
 
@@ -44,11 +44,10 @@ def test_value_and_gradient_are_the_librarys_with_a_mean_over_the_same_triplets(
 ) -> None:
     x, labels = pairs() if mining == "semi_hard" else points()
     for margin in (0.3, 1.5, 4.0):
-        library = _library_loss(margin, normalise, over_all=mining != "batch_all")
         mined = None if mining == "batch_all" else _mined(mining, normalise, x, labels)
         assert mined is None or len(mined[0]) == len(x)
         value, gradient = _of(Triplet(margin, mining, normalise), x, labels)
-        theirs = _of(library, x, labels, mined)
+        theirs = _of(_library_loss(margin, normalise, over_all=mining != "batch_all"), x, labels, mined)
         assert value == pytest.approx(theirs[0], rel=ROUNDING)
         torch.testing.assert_close(gradient, theirs[1], rtol=0, atol=ROUNDING)
     assert value > 0
@@ -72,8 +71,9 @@ def test_a_pair_without_a_semi_hard_negative_counts_here_and_not_in_the_library(
     # 3-7 has no negative farther than 4: the farthest, 3 away, stands in for it.
     x = torch.tensor([[0.0], [1.0], [3.0], [7.0]], dtype=torch.float64)
     labels = torch.tensor([0, 0, 1, 1])
-    mined = _mined("semi_hard", False, x, labels)
-    theirs, _ = _of(_library_loss(1.5, False, over_all=True), x, labels, mined)
+    theirs, _ = _of(
+        _library_loss(1.5, False, over_all=True), x, labels, _mined("semi_hard", False, x, labels)
+    )
     value, gradient = _of(Triplet(1.5, "semi_hard", normalise=False), x, labels)
     # Hinges: 0 has 1 - 3 + 1.5, 1 has 1 - 2 + 1.5, 7 has 4 - 6 + 1.5, and 3 has 4 - 3 + 1.5.
     assert theirs == pytest.approx(0.5 / 3, rel=ROUNDING)
@@ -81,17 +81,19 @@ def test_a_pair_without_a_semi_hard_negative_counts_here_and_not_in_the_library(
     assert value == pytest.approx(_reference(x, labels, 1.5, "semi_hard", False), rel=ROUNDING)
     # (d(1, 0) - d(1, 3) + d(3, 7) - d(3, 0)) / 4, differentiated by hand.
     assert gradient.squeeze(1).tolist() == pytest.approx([0.0, 0.5, -0.75, 0.25])
+    # At -1 it is as far from 0 as 1 is, not farther, so 0 takes 7. Hinges of 0, 1, -1 and 7:
+    x[2] = -1.0
+    assert _of(Triplet(1.5, "semi_hard", normalise=False), x, labels)[0] == pytest.approx(
+        (0 + 0.5 + 7.5 + 2.5) / 4
+    )
 
 
 @every_mining
-def test_features_that_are_not_normalised_get_zero_gradients_where_there_is_no_triplet(
-    mining: Mining,
-) -> None:
+@pytest.mark.parametrize("labels", [[2, 2, 2, 2], [0, 1, 2, 3]])
+def test_raw_features_get_zero_gradients_where_there_is_no_triplet(mining: Mining, labels: list[int]) -> None:
     x = make_batch(HeadSpec(), N=4).features
-    for labels in (torch.zeros(4, dtype=torch.int64), torch.arange(4)):
-        value, gradient = _of(Triplet(9.0, mining, normalise=False), x, labels)
-        assert value == 0.0
-        assert torch.equal(gradient, torch.zeros_like(x))
+    value, gradient = _of(Triplet(9.0, mining, normalise=False), x, torch.tensor(labels))
+    assert (value, gradient.abs().max().item()) == (0.0, 0.0)
 
 
 @every_mining
@@ -110,7 +112,7 @@ def test_an_anchor_without_a_positive_does_not_count_but_is_a_negative(mining: M
 def test_duplicate_features_have_a_value_and_finite_gradients(mining: Mining, normalise: bool) -> None:
     x, labels = points()
     x[4], x[9] = x[0], x[1]
-    value, gradient = _of(Triplet(0.5, mining, normalise), x, labels)
+    value, _ = _of(Triplet(0.5, mining, normalise), x, labels)
     # |x|^2 + |y|^2 - 2xy of a duplicate is rounding, about 1e-16, and its root 1e-8.
     assert value == pytest.approx(_reference(x, labels, 0.5, mining, normalise), abs=1e-7)
     # Across classes they make ties, which rounding decides; only the gradient is sure to be moderate.
@@ -122,11 +124,9 @@ def test_duplicate_features_have_a_value_and_finite_gradients(mining: Mining, no
 
 
 @every_mining
-@pytest.mark.parametrize("rows", [slice(0, 1), slice(0, 6), slice(None)])
-def test_features_of_length_zero_have_a_gradient_that_is_finite_and_not_enormous(
-    mining: Mining, rows: slice
-) -> None:
-    for length in (0.0, 1e-30, 1e-7):
+@pytest.mark.parametrize("length", [0.0, 1e-30, 1e-7])
+def test_features_of_length_zero_have_no_enormous_gradient(mining: Mining, length: float) -> None:
+    for rows in (slice(0, 1), slice(0, 6), slice(None)):
         x, labels = points()
         x[rows] = length
         value, gradient = _of(Triplet(0.5, mining), x.float(), labels)
@@ -152,72 +152,41 @@ def test_a_margin_of_zero_is_content_with_classes_that_are_points(mining: Mining
     x = make_batch(HeadSpec(), N=4).features[labels]
     for normalise in (True, False):
         value, gradient = _of(Triplet(0.0, mining, normalise), x, labels)
-        assert value == 0.0
-        assert torch.equal(gradient, torch.zeros_like(x))
-
-
-@every_mining
-def test_the_loss_grows_with_the_features_without_a_margin_and_never_when_normalised(
-    mining: Mining,
-) -> None:
-    x, labels = points()
-    for margin, normalise, factor in ((0.0, False, 3.0), (0.4, True, 1.0)):
-        value, gradient = _of(Triplet(margin, mining, normalise), x, labels)
-        longer, shallower = _of(Triplet(margin, mining, normalise), 3 * x, labels)
-        assert value > 0
-        assert longer == pytest.approx(factor * value, rel=ROUNDING)
-        torch.testing.assert_close(shallower, gradient * factor / 3, rtol=0, atol=ROUNDING)
+        assert (value, gradient.abs().max().item()) == (0.0, 0.0)
 
 
 @every_mining
 @normalised_or_not
-@pytest.mark.parametrize("margin", [0.0, 0.7])
-def test_gradients_of_triplets_agree_with_finite_differences(
-    mining: Mining, normalise: bool, margin: float
-) -> None:
+def test_gradients_of_triplets_agree_with_finite_differences(mining: Mining, normalise: bool) -> None:
     x = make_batch(HeadSpec(), N=9, D=3, seed=4).features.requires_grad_()
-    triplet, labels = Triplet(margin, mining, normalise), torch.arange(9) % 3
-    assert triplet(x, labels).item() > 0
-    assert torch.autograd.gradcheck(lambda X: triplet(X, labels), x)
+    for margin in (0.0, 0.7):
+        triplet, labels = Triplet(margin, mining, normalise), torch.arange(9) % 3
+        assert triplet(x, labels).item() > 0
+        assert torch.autograd.gradcheck(triplet, (x, labels))
 
 
-@pytest.mark.parametrize(
-    ("name", "params"),
-    [
-        ("cosface", {"margin_warmup": 0.5}),
-        ("meln", {"lr_scale": 0.03}),
-        ("normface", {"learn_s": True, "lr_scale": 0.2}),
-        ("godin", {}),
-    ],
-)
-def test_everything_but_the_value_is_the_losss_own(name: str, params: dict[str, Any]) -> None:
-    plain, loss = (build_loss(name, {**params, **term}, CONTEXT) for term in ({}, {"triplet": 0.5}))
-    assert isinstance(loss, WithTriplet)
-    assert loss.head == plain.head
-    assert loss.lr_scale == plain.lr_scale
-    assert [f"base.{key}" for key, _ in plain.named_parameters()] == [
-        key for key, _ in loss.named_parameters()
-    ]
+@pytest.mark.parametrize("name", ["cosface", "meln", "godin"])
+def test_everything_but_the_value_is_the_losss_own(name: str) -> None:
+    plain, loss = build_loss(name, {}, CONTEXT), build_loss(name, {"triplet": 0.5}, CONTEXT)
+    assert (loss.head, loss.lr_scale) == (plain.head, plain.lr_scale)
+    assert list(loss.state_dict()) == [f"base.{key}" for key in plain.state_dict()]
     batch = make_batch(plain.head, N=12)
     assert torch.equal(loss.eval_logits(batch.output), plain.eval_logits(batch.output))
     term = _reference(batch.features, batch.labels, 0.2, "batch_hard", True)
-    values: list[list[float]] = []
-    for fraction in (0.1, 1.0):
-        values.append([])
-        gradients: list[tuple[Tensor, ...]] = []
-        for each in (plain, loss):
-            each.set_progress(fraction)
-            value = each(batch.output, batch.labels)
-            values[-1].append(value.item())
-            trained = [parameter for parameter in each.parameters() if parameter.requires_grad]
-            gradients.append(torch.autograd.grad(value, [batch.head.weight, *trained]))
-        assert values[-1][1] - values[-1][0] == pytest.approx(0.5 * term, rel=1e-9)
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(*gradients, strict=True))
-    assert (values[0][0] != values[1][0]) == (name == "cosface")
-    own_stats = plain.stats()
-    assert own_stats
-    assert loss.stats() == {**own_stats, "triplet": pytest.approx(term, rel=1e-9)}
-    assert loss.stats() == {}
+    values = []
+    for fraction in (0.05, 1.0):
+        plain.set_progress(fraction)
+        loss.set_progress(fraction)
+        own, both = plain(batch.output, batch.labels), loss(batch.output, batch.labels)
+        assert (both - own).item() == pytest.approx(0.5 * term, rel=1e-9)
+        values.append(own.item())
+        trained = [
+            [p for p in (*each.parameters(), batch.head.weight) if p.requires_grad] for each in (plain, loss)
+        ]
+        theirs, ours = torch.autograd.grad(own, trained[0]), torch.autograd.grad(both, trained[1])
+        assert all(map(torch.equal, theirs, ours))
+    assert (values[0] != values[1]) == (name == "cosface")
+    assert loss.stats() == {**plain.stats(), "triplet": pytest.approx(term, rel=1e-9)}
 
 
 def test_soft_targets_and_bare_logits_are_refused_also_where_the_loss_takes_them() -> None:
@@ -227,9 +196,10 @@ def test_soft_targets_and_bare_logits_are_refused_also_where_the_loss_takes_them
     build_loss("cross_entropy", {}, CONTEXT)(batch.output.logits, soft)
     with pytest.raises(ValueError, match=r"^WithTriplet needs class indices; got soft targets"):
         loss(batch.output, soft)
-    for bare in (batch.output.logits, HeadOutput(batch.output.logits)):
-        with pytest.raises(ValueError, match=r"^triplet needs the features that enter the head; got logits"):
-            loss(bare, batch.labels)
+    with pytest.raises(
+        ValueError, match=r"^triplet needs the features that enter the head; got logits alone"
+    ):
+        loss(batch.output.logits, batch.labels)
 
 
 def test_a_triplet_of_weight_zero_returns_the_loss_itself() -> None:
@@ -246,7 +216,6 @@ def test_a_triplet_of_weight_zero_returns_the_loss_itself() -> None:
         ({"triplet": -0.5}, "triplet must be at least 0; got -0.5"),
         ({"triplet": math.nan}, "triplet must be at least 0; got nan"),
         ({"triplet": 1.0, "triplet_margin": -1}, "margin must be at least 0; got -1"),
-        ({"triplet": 1.0, "triplet_margin": math.nan}, "margin must be at least 0; got nan"),
         ({"triplet_mining": "hardest"}, "mining must be batch_hard or batch_all or semi_hard; got 'hardest'"),
     ],
 )
@@ -267,22 +236,19 @@ def _reference(x: Tensor, labels: Tensor, margin: float, mining: Mining, normali
     return ref.triplet(x.numpy(), labels.numpy(), margin=margin, mining=mining, normalise=normalise)
 
 
+def _library(part: str) -> Any:
+    return pytest.importorskip(f"pytorch_metric_learning.{part}")
+
+
 def _library_loss(margin: float, normalise: bool, over_all: bool = False) -> Any:
     """The library's loss; its own mean is over the triplets that violate the margin."""
-    losses = pytest.importorskip("pytorch_metric_learning.losses")
-    reducer = pytest.importorskip("pytorch_metric_learning.reducers").MeanReducer() if over_all else None
-    distance = _library_distance(normalise)
-    return losses.TripletMarginLoss(margin=margin, distance=distance, reducer=reducer)
+    distance = _library("distances").LpDistance(normalize_embeddings=normalise)
+    reducer = _library("reducers").MeanReducer() if over_all else None
+    return _library("losses").TripletMarginLoss(margin=margin, distance=distance, reducer=reducer)
 
 
 def _mined(mining: Mining, normalise: bool, x: Tensor, labels: Tensor) -> Any:
     """What the library picks: the indices of anchors, positives and negatives."""
+    distance = _library("distances").LpDistance(normalize_embeddings=normalise)
     negative = {"batch_hard": "hard", "semi_hard": "semihard"}[mining]
-    miners = pytest.importorskip("pytorch_metric_learning.miners")
-    distance = _library_distance(normalise)
-    return miners.BatchEasyHardMiner(pos_strategy="hard", neg_strategy=negative, distance=distance)(x, labels)
-
-
-def _library_distance(normalise: bool) -> Any:
-    distances = pytest.importorskip("pytorch_metric_learning.distances")
-    return distances.LpDistance(normalize_embeddings=normalise)
+    return _library("miners").BatchEasyHardMiner("hard", negative, distance=distance)(x, labels)
