@@ -89,7 +89,7 @@ class Loss(nn.Module):
             empty, or the value is not a scalar.
         """
         out = output if isinstance(output, HeadOutput) else HeadOutput(output)
-        self._check(out, labels)
+        self.check(out, labels)
         if ignore_index is not None and not labels.is_floating_point():
             kept = labels != ignore_index
             out, labels = out.rows(kept), labels[kept]
@@ -158,7 +158,8 @@ class Loss(nn.Module):
         self._counts.clear()
         return means
 
-    def _check(self, output: HeadOutput, labels: Tensor) -> None:
+    def check(self, output: HeadOutput, labels: Tensor) -> None:
+        """Raises: ValueError where the output or the labels are not what the loss needs."""
         name = type(self).__name__
         if output.logits.ndim != 2:
             raise ValueError(f"{name}: logits must be [batch, classes]; got {list(output.logits.shape)}")
