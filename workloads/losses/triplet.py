@@ -47,8 +47,8 @@ class Triplet(nn.Module):
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """The loss of features float [batch, features] with labels int64 [batch]: scalar."""
         x = F.normalize(features, eps=SMALLEST) if self.normalise else features
-        # By differences: |x|^2 + |y|^2 - 2xy is five times faster, but in float32 it does not resolve distances
-        # below about 0.02, and late in training the features of a class are nearer than that.
+        # By differences: |x|^2 + |y|^2 - 2xy is five times faster, but in float32 it does not resolve
+        # distances below about 0.02, and late in training the features of a class are nearer than that.
         d = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")  # [anchor, other]
         same = labels.unsqueeze(1) == labels
         positive = same & ~torch.eye(len(x), dtype=torch.bool, device=x.device)
