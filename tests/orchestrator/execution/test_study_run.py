@@ -222,24 +222,18 @@ from workloads.losses.base import Loss
 
 
 class Explodes(Loss):
-    needs, targets = "logits", "hard"
-
-    def forward(self, logits, labels, active=None):
+    def value(self, output, targets):
         raise RuntimeError("boom, said the user's loss")
 
 
 class Diverges(Loss):
-    needs, targets = "logits", "hard"
-
-    def forward(self, logits, labels, active=None):
-        return F.cross_entropy(logits, labels) * float("nan")
+    def value(self, output, targets):
+        return F.cross_entropy(output.logits, targets) * float("nan")
 
 
 class Works(Loss):
-    needs, targets = "logits", "hard"
-
-    def forward(self, logits, labels, active=None):
-        return F.cross_entropy(logits, labels)
+    def value(self, output, targets):
+        return F.cross_entropy(output.logits, targets)
 """
 
 
