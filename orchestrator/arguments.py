@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NoReturn
 
 from orchestrator.study.suggestion import did_you_mean
 
-CATALOGUES = ("losses", "models", "data", "scores", "samplers", "pruners")
+CATALOGUES = ("losses", "models", "recipes", "data", "scores", "samplers", "pruners")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,9 +67,15 @@ def make_parser() -> argparse.ArgumentParser:
     def out(to: argparse.ArgumentParser) -> None:
         to.add_argument("--out", type=Path, default=Path("runs"), help="output folder (default: runs)")
 
+    def sources(to: argparse.ArgumentParser) -> None:
+        default = Path(os.environ.get("ORCHESTRATE_DATA", "data"))
+        text = "folder of the data sets, one sub-folder each (default: ORCHESTRATE_DATA, else data)"
+        to.add_argument("--data", type=Path, default=default, metavar="DIR", help=text)
+
     file, either = "the study's YAML file", "a YAML file, or the name or folder of a study that has run"
     run = command("study", "run a study, or go on with it", file)
     out(run)
+    sources(run)
     run.add_argument("--address", help="Ray cluster (default: RAY_ADDRESS, else a local one)")
     run.add_argument("--fresh", action="store_true", help="start anew; an older run is kept, renamed")
     run.add_argument("--max-concurrent", type=_at_least_one, metavar="N", help="trials side by side")
@@ -85,6 +92,10 @@ def make_parser() -> argparse.ArgumentParser:
     listing = command("list", "losses, models, data, scores, samplers and pruners, with their parameters")
     listing.add_argument("what", nargs="?", choices=CATALOGUES, help="which (default: all)")
     listing.add_argument("name", nargs="?", help="one entry of it, such as arcface")
+    data = command("data", "data sets: what is there, download, verify")
+    data.add_argument("action", choices=("list", "fetch", "check"), help="what to do")
+    data.add_argument("names", nargs="*", metavar="NAME", help="data sets (list: default all)")
+    sources(data)
     out(command("doctor", "check versions, devices, data, the MLflow store, disk and folders"))
     return parser
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from orchestrator.arguments import CATALOGUES, make_parser
-from orchestrator.errors import OrchestrateError, StudyMissing, Unavailable
+from orchestrator.errors import OrchestrateError, StudyMissing
 from orchestrator.study.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -83,14 +83,10 @@ def entry() -> NoReturn:
 def _study(arguments: argparse.Namespace) -> int:
     import dataclasses
 
-    from orchestrator.study.catalogue import missing
     from orchestrator.study.loader import load_study
     from orchestrator.study.warnings import warnings
 
     spec = load_study(Path(arguments.study))
-    reasons = missing(spec)
-    if reasons:
-        raise Unavailable("\n".join([*reasons, "It can be validated and planned; nothing was run"]))
     for warning in warnings(spec):
         print(f"warning: {warning}", file=sys.stderr)
     if arguments.max_concurrent is not None:
@@ -104,6 +100,7 @@ def _study(arguments: argparse.Namespace) -> int:
         StudyRun(
             spec=spec,
             out=arguments.out,
+            sources=arguments.data,
             address=arguments.address,
             fresh=arguments.fresh,
             plain=arguments.plain,
@@ -211,7 +208,7 @@ def _ui(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     from orchestrator.errors import UserError
-    from orchestrator.report.catalogue_text import catalogue_text, entry_text
+    from orchestrator.report.catalogue_text import catalogue_text, entry_text, recipe_entries
     from orchestrator.study.catalogue import PRUNERS, SAMPLERS
     from orchestrator.study.suggestion import did_you_mean
     from workloads.data.catalogue import SOURCES
@@ -219,7 +216,13 @@ def _list(arguments: argparse.Namespace) -> int:
     from workloads.losses.catalogue import AUXILIARY, LOSSES
     from workloads.models.catalogue import MODELS
 
-    entries = dict(zip(CATALOGUES, (LOSSES, MODELS, SOURCES, SCORES, SAMPLERS, PRUNERS), strict=True))
+    entries = dict(
+        zip(
+            CATALOGUES,
+            (LOSSES, MODELS, recipe_entries(), SOURCES, SCORES, SAMPLERS, PRUNERS),
+            strict=True,
+        )
+    )
     if arguments.name is not None:
         if arguments.name not in entries[arguments.what]:
             hint = did_you_mean(arguments.name, entries[arguments.what])
@@ -231,6 +234,13 @@ def _list(arguments: argparse.Namespace) -> int:
     texts = (catalogue_text(name.capitalize(), entries[name], shared.get(name)) for name in chosen)
     print("\n\n".join(texts))
     return 0
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    from orchestrator.shelf import check_data, fetch_data, list_data
+
+    actions = {"list": list_data, "fetch": fetch_data, "check": check_data}
+    return actions[arguments.action](arguments.names, arguments.data)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -247,6 +257,7 @@ COMMANDS = {
     "report": _report,
     "ui": _ui,
     "list": _list,
+    "data": _data,
     "doctor": _doctor,
 }
 

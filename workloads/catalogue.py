@@ -53,17 +53,15 @@ class Parameter:
 class Entry:
     """One loss, model, data source, score, sampler or pruner.
 
-    ``path`` is an import path as a string (``package.module:Name``), or None for an entry that a study may
-    already name, validate and plan with, but that this version cannot run; ``missing`` then says why.
+    ``path`` is an import path as a string (``package.module:Name``).
     """
 
     name: str
-    path: str | None
+    path: str
     meaning: str
     source: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     facts: Mapping[str, Value] = field(default_factory=dict)
-    missing: str = ""
     family: str = ""
     """Heading that ``orchestrate list`` prints it under."""
     lr: Parameter | None = None

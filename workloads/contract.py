@@ -16,6 +16,7 @@ from workloads.catalogue import Value
 
 Stage = Literal["search", "confirm", "audit"]
 Protocol = Literal["standard", "long_tailed", "continual"]
+Precision = Literal["float32", "tf32", "bf16"]
 ParameterValue = Value | Mapping[str, Value]
 """A value, or an expression of it such as ``{"scale": 2000.0}``."""
 
@@ -25,7 +26,8 @@ class DataConfig:
     """What is learned, and what must be rejected."""
 
     source: str
-    """Name in the catalogue of data sources."""
+    """Name in the catalogue of data sources, or the path of a folder (it has a / in it, or begins with . or
+    ~)."""
     id_classes: tuple[int, ...] | None = None
     """Source labels that are in-distribution, relabelled 0..C-1 in this order; None: all."""
     validation_fraction: float = 0.2
@@ -33,9 +35,14 @@ class DataConfig:
     split_seed: int = 0
     """Seed of that split (the same for every trial of a study)."""
     near_ood: tuple[str, ...] = ()
-    """Near-OOD test sets, by name in the source's catalogue entry."""
+    """Near-OOD test sets: sources, paths, ``held_out`` or synthetic sets (see ``workloads.data.names``)."""
     far_ood: tuple[str, ...] = ()
     """Far-OOD test sets."""
+    train_fraction: float = 1.0
+    """Share of the training images that is kept after the validation split, stratified by class, in (0, 1].
+    The images of a smaller share are among those of a larger one."""
+    normalisation: Literal["computed", "stated"] = "computed"
+    """Mean and standard deviation of each channel: of the training images, or those published."""
 
 
 @dataclass(frozen=True)
@@ -50,27 +57,64 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class AugmentationConfig:
+    """What is done to training images at random; nothing by default."""
+
+    flip: bool = False
+    """Horizontal flip with probability 1/2."""
+    crop: int | None = None
+    """Pixels of padding before a random crop to the original size; None: no crop."""
+    padding: Literal["zero", "reflect"] = "zero"
+    """What a crop is padded with."""
+    erasing: float = 0.0
+    """Probability that a random rectangle is replaced by noise."""
+    randaugment: int = 0
+    """RandAugment: operations an image; 0: off."""
+    randaugment_magnitude: int = 9
+    """RandAugment: strength, of 30."""
+    mixup: float = 0.0
+    """Alpha of Beta(alpha, alpha); 0: off. For losses with soft targets."""
+    cutmix: float = 0.0
+    """Alpha of Beta(alpha, alpha); 0: off. With mixup as well, each image has one of the two."""
+    repeats: int = 1
+    """Repeated augmentation: how often an image stands in an epoch, each time augmented anew."""
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """The recipe, the same for every arm but for what the arm itself sets (``lr``, ``weight_decay``)."""
 
     epochs: int = 20
     batch_size: int = 128
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
+    """``muon``: for the matrices of the trunk, AdamW for the rest."""
     lr: float = 0.1
     """Peak learning rate."""
+    min_lr: float = 0.0
+    """``cosine`` only: the rate that it falls to."""
     momentum: float = 0.9
+    """Of SGD and Muon."""
     nesterov: bool = False
     weight_decay: float = 5e-4
-    schedule: Literal["constant", "cosine", "step"] = "cosine"
+    decay_norms_and_biases: bool = True
+    """Whether weight decay also applies to biases and to scales and shifts of norms, as in most papers on
+    these losses."""
+    schedule: Literal["constant", "cosine", "step", "one_cycle"] = "cosine"
     milestones: tuple[float, ...] = (0.4, 0.7)
     """``step`` only: fractions of training at which the rate is multiplied by ``gamma``."""
     gamma: float = 0.1
     warmup_epochs: int = 0
     """Linear warm-up from 0 to ``lr``, in epochs."""
-    augmentation: Literal["none", "crop", "crop_flip"] = "none"
-    """``crop``: random crop after zero padding; ``crop_flip``: also a horizontal flip at random."""
+    augmentation: AugmentationConfig = AugmentationConfig()
     clip_grad_norm: float | None = None
     """Largest L2 norm of the gradient, or None."""
+    precision: Precision = "float32"
+    """``bf16``: the trunk under autocast, head and loss in float32. ``tf32``: float32 with faster, less exact
+    products on a GPU."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the model; ``auto``: where it was measured to pay."""
+    ema_decay: float | None = None
+    """Evaluate at a running mean of the weights, which keeps this share at each step; None: do not."""
     evaluate_every: int = 1
     """Epochs between validation reports (the last epoch always reports)."""
     checkpoint_every: int = 5
@@ -138,6 +182,10 @@ class TrialConfig:
             "evaluation": EvaluationConfig,
         }
         values = dict(record)
+        values["training"] = {
+            **values["training"],
+            "augmentation": AugmentationConfig(**values["training"]["augmentation"]),
+        }
         for name, kind in nested.items():
             values[name] = kind(
                 **{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
@@ -185,7 +233,9 @@ class DataFacts:
     """Channels, height, width."""
     sets: Mapping[str, Mapping[str, Value]]
     """Every prepared set by name: ``kind`` (train, validation, test, noise, near, far), ``size`` and
-    ``hash``."""
+    ``hash``; and of where it is from: ``encoding`` (jpeg, png, raw, synthetic ...), ``conversion`` (none,
+    resize 64->32, grey_to_colour ...), ``source_hash`` (over the raw files), ``duplicates_of_train`` (images
+    whose pixels are exactly a training image's), ``dropped_overlap`` (left out, as they show ID classes)."""
 
 
 class SealedTest(PermissionError):

@@ -25,7 +25,6 @@ from orchestrator.errors import Interrupted, StudyChanged, StudyFailed, Unavaila
 from orchestrator.execution.display import Display
 from orchestrator.execution.folder import claimed
 from orchestrator.execution.provenance import session_facts
-from orchestrator.study.catalogue import missing
 from orchestrator.study.spec import StudySpec
 from orchestrator.tracking.store import artifact_root, check_store, resolve_uri
 from orchestrator.tracking.tracker import Tracker, make_writer
@@ -53,6 +52,8 @@ class StudyRun:
 
     spec: StudySpec
     out: Path
+    sources: Path
+    """Where the data sets are."""
     address: str | None
     fresh: bool
     plain: bool
@@ -104,9 +105,6 @@ def run_study(run: StudyRun) -> None:
     Raises: UserError where nothing was changed; Interrupted after a stop; StudyFailed where an arm has no
         result at the end.
     """
-    reasons = missing(run.spec)
-    if reasons:
-        raise Unavailable("\n".join([*reasons, "The study can be validated and planned; nothing was run."]))
     uri = resolve_uri(run.spec.tracking.uri, run.out)
     check_store(uri)
     run.out.mkdir(parents=True, exist_ok=True)
@@ -180,7 +178,7 @@ class _Session:
         from orchestrator.execution import trial
 
         try:
-            facts = trial.prepare(self.spec.data, self.spec.noise, self._data_root)
+            facts = trial.prepare(self.spec.data, self.spec.noise, self._data_root, self.run.sources)
         except (DataMissing, ValueError) as error:
             raise Unavailable(f"the data of the study: {error}\nNothing was run.") from error
         importlib.import_module("orchestrator.execution.tune")

@@ -21,11 +21,11 @@ OUTCOME = "outcome"
 _INTERVAL_SECONDS = 0.25
 
 
-def prepare(data: DataConfig, noise: NoiseConfig, root: Path) -> DataFacts:
+def prepare(data: DataConfig, noise: NoiseConfig, root: Path, sources: Path) -> DataFacts:
     """Make the study's data ready under ``root`` (see ``workloads.run.prepare``)."""
     from workloads import run
 
-    return run.prepare(data, noise, root)
+    return run.prepare(data, noise, root, sources)
 
 
 def request_of(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from orchestrator.study import terms
 from orchestrator.study.ranges import Range, plain
 from workloads.catalogue import Entry, Parameter
+from workloads.recipes import RECIPES
 
 WIDTH = 110
 HEADS = {
@@ -47,11 +49,31 @@ def catalogue_text(
     return "\n".join(lines).rstrip()
 
 
+def recipe_entries() -> Mapping[str, Entry]:
+    """The training recipes as entries; their settings are the parameters."""
+    return {
+        recipe.name: Entry(
+            recipe.name,
+            "",
+            recipe.meaning,
+            recipe.source,
+            facts={"settings": ", ".join(f"{k} {_setting(v)}" for k, v in recipe.training.items())},
+        )
+        for recipe in RECIPES.values()
+    }
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k}: {_setting(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(plain, value)) + "]"
+    return plain(value)
+
+
 def entry_text(entry: Entry) -> list[str]:
     """One entry, in lines."""
     lines = [f"  {entry.name}", *_wrapped(f"{entry.meaning[:1].upper()}{entry.meaning[1:]}.")]
-    if entry.path is None:
-        lines += _wrapped(f"Named and planned only: {entry.missing.rstrip('.')}.")
     lines += _wrapped(f"Source: {entry.source}.")
     if entry.lr is not None:
         search = f"; to search, {terms.describe(entry.lr.search)}" if entry.lr.search else ""
@@ -59,6 +81,8 @@ def entry_text(entry: Entry) -> list[str]:
     if "head" in entry.facts:
         takes = "soft targets too" if entry.facts["targets"] == "soft" else "hard labels only"
         lines += _wrapped(f"Needs {HEADS[str(entry.facts['head'])]}; takes {takes}.")
+    if "settings" in entry.facts:
+        lines += _wrapped(f"Sets {entry.facts['settings']}.")
     for key, label in (("near_ood", "Near-OOD sets"), ("far_ood", "Far-OOD sets")):
         if key in entry.facts:
             lines += _wrapped(f"{label}: {str(entry.facts[key]).replace(',', ', ')}.")

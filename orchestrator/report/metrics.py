@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.report import numbers
+from orchestrator.study.sets import far_sets, near_sets
 from orchestrator.study.spec import StudySpec
 
 Better = Literal["lower", "higher", "neither"]
@@ -126,7 +127,7 @@ def secondary_metrics(spec: StudySpec) -> tuple[Metric, ...]:
 
 
 def _sides(spec: StudySpec) -> dict[str, tuple[str, ...]]:
-    return {"near": spec.data.near_ood, "far": spec.data.far_ood}
+    return {"near": near_sets(spec.data), "far": far_sets(spec.data)}
 
 
 def _rejection(parts: list[str], headline: str) -> Metric:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.report.comparison import confirm_trials
+from orchestrator.study.sets import far_sets, near_sets
 from orchestrator.study.spec import StudySpec
 
 Scores = NDArray[np.float64]
@@ -58,7 +59,7 @@ def pooled_scores(
         try:
             # Opened here, as numpy leaves the file open where it is not a whole archive.
             with (folder / "scores.npz").open("rb") as stream, np.load(stream) as archive:
-                names = ("id_test", *spec.data.near_ood, *spec.data.far_ood)
+                names = ("id_test", *near_sets(spec.data), *far_sets(spec.data))
                 arrays = {name: np.asarray(archive[name], dtype=np.float64) for name in names}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             missing.append(seed)
@@ -70,8 +71,8 @@ def pooled_scores(
         tuple(seed for seed, _ in found),
         tuple(missing),
         _joined(found, ("id_test",)),
-        _joined(found, spec.data.near_ood),
-        _joined(found, spec.data.far_ood),
+        _joined(found, near_sets(spec.data)),
+        _joined(found, far_sets(spec.data)),
     )
 
 

@@ -17,6 +17,7 @@ from orchestrator.report.comparison import (
 from orchestrator.report.metrics import REJECTION_METRICS, Metric, describe, table_metrics
 from orchestrator.report.sentences import interval
 from orchestrator.report.statistics import summarise
+from orchestrator.study.sets import far_sets, near_sets
 from orchestrator.study.spec import StudySpec
 
 NOTHING_CONFIRMED = "No confirm trial has finished yet: there are no test results to show."
@@ -79,7 +80,9 @@ def comparison_table(spec: StudySpec, comparisons: Sequence[Comparison]) -> Tabl
 
 def set_table(spec: StudySpec, record: StudyRecord) -> Table:
     """Every OOD test set on its own."""
-    names = [(name, "near") for name in spec.data.near_ood] + [(name, "far") for name in spec.data.far_ood]
+    names = [(name, "near") for name in near_sets(spec.data)] + [
+        (name, "far") for name in far_sets(spec.data)
+    ]
     headline = spec.evaluation.headline
     metrics = [describe(f"ood/{headline}/set/{rate}", headline) for rate in REJECTION_METRICS]
     rows = [
@@ -111,7 +114,7 @@ def set_table(spec: StudySpec, record: StudyRecord) -> Table:
 
 def score_table(spec: StudySpec, record: StudyRecord) -> Table:
     """Every score on every arm."""
-    sides = [side for side, sets in (("near", spec.data.near_ood), ("far", spec.data.far_ood)) if sets]
+    sides = [side for side, sets in (("near", near_sets(spec.data)), ("far", far_sets(spec.data))) if sets]
     pairs = [(rate, side) for rate in ("fpr95", "auroc") for side in sides]
     rows = []
     for arm in ordered_arms(spec):
@@ -201,7 +204,7 @@ def _main_notes(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
         "correction.",
     ]
     prevalences = []
-    for side, sets in (("near", spec.data.near_ood), ("far", spec.data.far_ood)):
+    for side, sets in (("near", near_sets(spec.data)), ("far", far_sets(spec.data))):
         shares = [
             share
             for name in sets

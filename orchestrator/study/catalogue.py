@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from orchestrator.study.spec import StudySpec
 from workloads.catalogue import Entry, Parameter
-from workloads.data.catalogue import SOURCES
-from workloads.losses.catalogue import LOSSES
-from workloads.models.catalogue import MODELS
 
 SAMPLERS: dict[str, Entry] = {
     "tpe": Entry(
@@ -82,17 +76,3 @@ PRUNERS: dict[str, Entry] = {
     ),
     "none": Entry("none", "optuna.pruners:NopPruner", "Every trial runs to its end", "Optuna"),
 }
-
-
-def missing(spec: StudySpec) -> list[str]:
-    """Sentences on what the study names that can be planned with but not run."""
-    entries: Mapping[str, Entry | None] = {
-        f"data source {spec.data.source}": SOURCES.get(spec.data.source),
-        f"model {spec.model.name}": MODELS.get(spec.model.name),
-        **{f"loss {arm.loss}": LOSSES.get(arm.loss) for arm in spec.arms.values()},
-    }
-    return [
-        f"{what}: named and planned only; {entry.missing.rstrip('.') or 'this version cannot run it'}"
-        for what, entry in entries.items()
-        if entry is not None and entry.path is None
-    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -26,7 +27,9 @@ from orchestrator.study.reader import (
 from orchestrator.study.rules import check
 from orchestrator.study.spec import ArmSpec, PrunerSpec, StudySpec
 from orchestrator.study.suggestion import closest, did_you_mean
-from workloads.contract import ModelConfig
+from orchestrator.study.training import base_training, read_training
+from workloads.contract import DataConfig, ModelConfig, TrainingConfig
+from workloads.data.names import is_path, path_of
 from workloads.models.catalogue import MODELS
 
 
@@ -43,11 +46,32 @@ def parse_study(text: str, file: str) -> StudySpec:
     doc = Document(file)
     root = _root(doc, text)
     if root is not None:
-        spec: StudySpec = read_record(doc, root, StudySpec, "", _SPECIAL)
+        base = base_training(doc, root)
+        special: Mapping[Any, Special] = {**_SPECIAL, TrainingConfig: partial(read_training, base=base)}
+        spec: StudySpec = read_record(doc, root, StudySpec, "", special)
+        if not any(key == "training" for key, _, _ in doc.items(root, "")):
+            spec = dataclasses.replace(spec, training=base)
         check(doc, spec)
     if doc.problems:
         raise StudyInvalid(sorted(doc.problems, key=lambda p: p.line))
-    return completed(spec)
+    return completed(dataclasses.replace(spec, data=_absolute(spec.data)))
+
+
+def _absolute(data: DataConfig) -> DataConfig:
+    """Paths of folders from here, so that workers and later runs mean the same ones."""
+
+    def place(name: str) -> str:
+        if not is_path(name):
+            return name
+        folder, side = path_of(name)
+        return f"{folder}@{side}" if side else str(folder)
+
+    return dataclasses.replace(
+        data,
+        source=place(data.source),
+        near_ood=tuple(map(place, data.near_ood)),
+        far_ood=tuple(map(place, data.far_ood)),
+    )
 
 
 def _text(path: Path) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestrator.study import power, terms
 from orchestrator.study.spec import StudySpec
 from workloads.catalogue import Term
-from workloads.data.catalogue import SOURCES
+from workloads.data.sizes import planned_sizes
 from workloads.models.catalogue import MODELS
 
 CPU_FLOPS = 50e9
@@ -98,18 +98,14 @@ def trial_flop(spec: StudySpec) -> float:
     every evaluation; 0 where the catalogues do not say.
     """
     macs = float(MODELS[spec.model.name].facts.get("macs", 0)) if spec.model.name in MODELS else 0.0
-    facts = SOURCES[spec.data.source].facts if spec.data.source in SOURCES else {}
-    if not macs or "num_train" not in facts:
+    sizes = planned_sizes(spec.data)
+    if not macs or sizes is None:
         return 0.0
-    images = float(facts["num_train"])
-    if spec.data.id_classes is not None:
-        counts = [float(c) for c in str(facts["class_counts"]).split(",")]
-        images *= sum(counts[c] for c in spec.data.id_classes) / sum(counts)
-    held = images * spec.data.validation_fraction
     noise = spec.noise.size * len(spec.noise.sigmas)
     training = spec.training
     evaluations = -(-training.epochs // training.evaluate_every)
-    return 2 * macs * (3 * (images - held) * training.epochs + (held + noise) * evaluations)
+    seen = sizes.num_train * training.augmentation.repeats * training.epochs
+    return 2 * macs * (3 * seen + (sizes.num_validation + noise) * evaluations)
 
 
 def _time(

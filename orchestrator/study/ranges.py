@@ -15,7 +15,14 @@ from orchestrator.study.spec import (
     SearchSpec,
 )
 from workloads.catalogue import Parameter, Value
-from workloads.contract import DataConfig, EvaluationConfig, ModelConfig, NoiseConfig, TrainingConfig
+from workloads.contract import (
+    AugmentationConfig,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    NoiseConfig,
+    TrainingConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -57,20 +64,32 @@ RANGES: Mapping[type, Mapping[str, Range]] = {
     DataConfig: {
         "id_classes": _AT_LEAST_ZERO,
         "validation_fraction": _INSIDE_UNIT,
+        "train_fraction": Range(0, 1, low_open=True),
         "split_seed": _SEED,
     },
     TrainingConfig: {
         "epochs": _AT_LEAST_ONE,
         "batch_size": _AT_LEAST_ONE,
         "lr": _POSITIVE,
+        "min_lr": _AT_LEAST_ZERO,
         "momentum": Range(0, 1, high_open=True),
         "weight_decay": _AT_LEAST_ZERO,
         "milestones": _INSIDE_UNIT,
         "gamma": Range(0, 1, low_open=True),
         "warmup_epochs": _AT_LEAST_ZERO,
         "clip_grad_norm": _POSITIVE,
+        "ema_decay": _INSIDE_UNIT,
         "evaluate_every": _AT_LEAST_ONE,
         "checkpoint_every": _AT_LEAST_ONE,
+    },
+    AugmentationConfig: {
+        "crop": _AT_LEAST_ONE,
+        "erasing": _UNIT,
+        "randaugment": _AT_LEAST_ZERO,
+        "randaugment_magnitude": Range(0, 30),
+        "mixup": _AT_LEAST_ZERO,
+        "cutmix": _AT_LEAST_ZERO,
+        "repeats": _AT_LEAST_ONE,
     },
     NoiseConfig: {"sigmas": _POSITIVE, "mean": _UNIT, "size": _AT_LEAST_ONE, "seed": _SEED},
     ModelConfig: {"projector": _AT_LEAST_ONE},

@@ -9,11 +9,13 @@ from itertools import pairwise
 
 from orchestrator.study import terms
 from orchestrator.study.document import Document
+from orchestrator.study.sets import far_sets, near_sets
 from orchestrator.study.spec import StudySpec
 from orchestrator.study.suggestion import did_you_mean
-from workloads.catalogue import Entry
 from workloads.data.catalogue import SOURCES
+from workloads.data.names import HELD_OUT, ood_problem, source_problem
 from workloads.evaluation.catalogue import SCORES
+from workloads.losses.catalogue import LOSSES
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 OOD_METRICS = ("fpr95", "fpr95_ood_positive", "auroc", "aupr_in", "aupr_out")
@@ -39,50 +41,52 @@ def check(doc: Document, spec: StudySpec) -> None:
     _data(doc, spec)
     _lists(doc, spec)
     _training(doc, spec)
+    _mixing(doc, spec)
     _search(doc, spec)
     _arms(doc, spec)
     _scores(doc, spec)
 
 
 def _data(doc: Document, spec: StudySpec) -> None:
+    data = spec.data
     if not doc.sound("data.source"):
         return
-    entry = SOURCES.get(spec.data.source)
-    if entry is None:
-        rule = f"unknown data source; got {spec.data.source!r}"
-        doc.problem("data.source", rule, did_you_mean(spec.data.source, SOURCES))
+    problem = source_problem(data.source)
+    if problem is not None:
+        doc.problem("data.source", problem)
         return
-    classes = int(entry.facts["num_classes"])
+    _classes(doc, spec)
+    if doc.sound("data.near_ood", "data.far_ood"):
+        for key, names in (("near_ood", data.near_ood), ("far_ood", data.far_ood)):
+            for problem in filter(None, (ood_problem(data.source, name) for name in names)):
+                doc.problem(f"data.{key}", problem)
+        shared = sorted(set(near_sets(data)) & set(far_sets(data)))
+        if shared:
+            rule = f"must share no set with data.near_ood; both have {', '.join(shared)}"
+            doc.problem("data.far_ood", rule)
+    published = data.source in SOURCES and "mean" in SOURCES[data.source].facts
+    if doc.sound("data.normalisation") and data.normalisation == "stated" and not published:
+        rule = f"must be computed: no mean and standard deviation are published for {data.source}"
+        doc.problem("data.normalisation", f"{rule}; got 'stated'")
+
+
+def _classes(doc: Document, spec: StudySpec) -> None:
     chosen = spec.data.id_classes
+    if doc.sound("data.id_classes") and chosen is not None and len(chosen) < 2:
+        doc.problem("data.id_classes", f"must name at least two classes; got {len(chosen)}")
+    if spec.data.source not in SOURCES:
+        return
+    classes = int(SOURCES[spec.data.source].facts["num_classes"])
     if doc.sound("data.id_classes") and chosen is not None:
         for label in chosen:
             if label >= classes:
-                rule = f"must be classes of {entry.name}, 0 to {classes - 1}; got {label}"
+                rule = f"must be classes of {spec.data.source}, 0 to {classes - 1}; got {label}"
                 doc.problem("data.id_classes", rule)
-        if len(chosen) < 2:
-            doc.problem("data.id_classes", f"must name at least two classes; got {len(chosen)}")
-    for key, names in (("near_ood", spec.data.near_ood), ("far_ood", spec.data.far_ood)):
-        path = f"data.{key}"
-        known = ood_sets(entry, key)
-        for name in names if doc.sound(path) else ():
-            if name not in known:
-                doc.problem(
-                    path, f"{entry.name} has no such {key} set; got {name!r}", _ood_hint(entry, key, name)
-                )
-            elif name == "held_out" and (chosen is None or len(set(chosen)) >= classes):
-                doc.problem(path, "held_out is empty: every class is in-distribution", "Set data.id_classes")
-
-
-def ood_sets(entry: Entry, key: str) -> list[str]:
-    """The near-OOD or far-OOD test sets of a data source (``near_ood``, ``far_ood``)."""
-    return [name for name in str(entry.facts.get(key, "")).split(",") if name]
-
-
-def _ood_hint(entry: Entry, key: str, name: str) -> str:
-    other = "far_ood" if key == "near_ood" else "near_ood"
-    if name in ood_sets(entry, other):
-        return f"It is one of its {other} sets"
-    return did_you_mean(name, ood_sets(entry, key))
+    if chosen is None or len(set(chosen)) >= classes:
+        for key, names in (("near_ood", spec.data.near_ood), ("far_ood", spec.data.far_ood)):
+            if HELD_OUT in names and doc.sound(f"data.{key}"):
+                rule = "held_out is empty: every class is in-distribution"
+                doc.problem(f"data.{key}", rule, "Set data.id_classes")
 
 
 def _lists(doc: Document, spec: StudySpec) -> None:
@@ -129,8 +133,24 @@ def _training(doc: Document, spec: StudySpec) -> None:
             doc.problem("training.milestones", "a step schedule needs at least one; got an empty list")
         if any(a >= b for a, b in pairwise(shown)):
             doc.problem("training.milestones", f"must increase; got {shown}")
+    if doc.sound("training.warmup_epochs") and training.schedule == "one_cycle" and training.warmup_epochs:
+        rule = f"must be 0 with schedule one_cycle, which has its own warm-up; got {training.warmup_epochs}"
+        doc.problem("training.warmup_epochs", rule)
+    if doc.sound("training.min_lr", "training.lr") and training.min_lr > training.lr:
+        rule = f"must be at most training.lr ({training.lr:g}); got {training.min_lr:g}"
+        doc.problem("training.min_lr", rule)
     if doc.sound("training.nesterov", "training.momentum") and training.nesterov and training.momentum == 0:
         doc.problem("training.nesterov", "needs momentum above 0; got momentum 0")
+
+
+def _mixing(doc: Document, spec: StudySpec) -> None:
+    """mixup and cutmix give soft targets, which half of the losses must refuse."""
+    mixed = [key for key in ("mixup", "cutmix") if getattr(spec.training.augmentation, key) > 0]
+    for name, arm in spec.arms.items():
+        entry = LOSSES.get(arm.loss)
+        if mixed and entry is not None and entry.facts["targets"] == "hard":
+            rule = f"{arm.loss} takes hard labels only, and training.augmentation.{mixed[0]} mixes labels"
+            doc.problem(f"arms.{name}", rule, "orchestrate list losses says which take soft targets")
 
 
 def _search(doc: Document, spec: StudySpec) -> None:
@@ -201,6 +221,7 @@ def _scores(doc: Document, spec: StudySpec) -> None:
 def primary_metrics(spec: StudySpec) -> list[str]:
     """The names that ``report.primary`` may hold in this study."""
     data = spec.data
-    groups = [g for g, sets in (("near", data.near_ood), ("far", data.far_ood)) if sets]
-    ood = [f"ood/{s}/{m}" for s in (*groups, *data.near_ood, *data.far_ood) for m in OOD_METRICS]
+    near, far = near_sets(data), far_sets(data)
+    groups = [g for g, sets in (("near", near), ("far", far)) if sets]
+    ood = [f"ood/{s}/{m}" for s in (*groups, *near, *far) for m in OOD_METRICS]
     return [*ood, *OTHER_METRICS]

@@ -133,6 +133,8 @@ class StudySpec:
     baseline: str = ""
     """The arm that the others are compared with; default: the first arm."""
     protocols: tuple[Literal["standard"], ...] = ("standard",)
+    recipe: str | None = None
+    """Named training settings that ``training`` overrides; None: the defaults."""
     training: TrainingConfig = TrainingConfig()
     noise: NoiseConfig = NoiseConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

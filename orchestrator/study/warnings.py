@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from orchestrator.study import terms
-from orchestrator.study.catalogue import missing
 from orchestrator.study.spec import StudySpec
 from workloads.catalogue import Value
 
 
 def warnings(spec: StudySpec) -> list[str]:
     """What is allowed but may not be meant, in sentences."""
-    return [*missing(spec), *_weak_statistics(spec), *_weak_search(spec)]
+    return [*_weak_statistics(spec), *_weak_search(spec)]
 
 
 def _weak_statistics(spec: StudySpec) -> Iterable[str]:

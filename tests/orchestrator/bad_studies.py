@@ -211,7 +211,18 @@ CASES = [
     Case("model without name", "model: small_cnn_8x8", "model: {params: {}}", "model.name", ("required",)),
     Case("unknown source", "source: digits", "source: digit", "data.source", ("mean 'digits'?",)),
     Case("unknown near set", "[held_out]", "[heldout]", "data.near_ood", ("mean 'held_out'?",)),
-    Case("far set named near", "[held_out]", "[blobs]", "data.near_ood", ("one of its far_ood sets",)),
+    Case("a set named twice", "[held_out]", "[blobs]", "data.far_ood", ("both have blobs",), "far_ood"),
+    Case(
+        "a set that is the source", "[held_out]", "[digits]", "data.near_ood", ("not be the source itself",)
+    ),
+    Case(
+        "constants that nobody published",
+        "  near_ood: [held_out]\n",
+        "  near_ood: [held_out]\n  normalisation: stated\n",
+        "data.normalisation",
+        ("no mean and standard deviation are published for digits",),
+        "normalisation",
+    ),
     Case(
         "nothing held out",
         "  id_classes: [0, 1, 2, 3]\n",

@@ -193,19 +193,6 @@ def test_list_shows_one_entry_by_name(capsys: pytest.CaptureFixture[str]) -> Non
     assert "losses has no 'arcfase'. Did you mean 'arcface'?" in capsys.readouterr().err
 
 
-def test_plan_says_what_cannot_be_run_yet_and_study_refuses_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    study = str(ROOT / "studies" / "logitnorm_tau.yaml")
-    assert main(["plan", study, "--out", str(tmp_path / "runs")]) == 0
-    assert "model wrn_40_2: named and planned only" in capsys.readouterr().out
-    assert main(["study", study, "--out", str(tmp_path / "runs")]) == 2
-    message = capsys.readouterr().err
-    assert "data source cifar10: named and planned only" in message
-    assert "nothing was run" in message
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_study_hands_everything_over_and_names_the_command_that_goes_on(
     good: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

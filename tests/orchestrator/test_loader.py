@@ -11,7 +11,7 @@ from orchestrator.study.loader import load_study, parse_study
 from orchestrator.study.spec import ArmSpec, PrunerSpec, StudySpec
 from orchestrator.study.warnings import warnings
 from workloads.catalogue import Term
-from workloads.contract import ModelConfig
+from workloads.contract import AugmentationConfig, ModelConfig
 from workloads.losses.catalogue import LOSSES
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
@@ -162,7 +162,9 @@ def test_the_study_of_tau_has_the_papers_grid_and_recipe() -> None:
     assert spec.arms["cross_entropy"].space == {"lr": Term("fixed", (0.1,))}
     milestones = [m * spec.training.epochs for m in spec.training.milestones]
     assert milestones == [80, 140]
-    assert spec.model.params == {"dropout": 0.3}
+    assert spec.recipe == "logitnorm_paper"
+    assert spec.training.augmentation == AugmentationConfig(flip=True, crop=4)
+    assert spec.model.params == {"depth": 40, "width": 2, "dropout": 0.3}
 
 
 # -- warnings -----------------------------------------------------------------------------------------------
@@ -203,9 +205,3 @@ def test_few_confirm_seeds_are_warned_of_with_the_smallest_p_they_allow() -> Non
 )
 def test_what_may_not_be_meant_is_warned_of(arms: str, rest: str, says: str) -> None:
     assert says in warned(arms, rest)
-
-
-def test_what_can_only_be_planned_is_warned_of_by_name() -> None:
-    notes = warnings(load_study(STUDIES / "logitnorm_tau.yaml"))
-    assert [n for n in notes if n.startswith("data source cifar10: named and planned only; ")]
-    assert [n for n in notes if n.startswith("model wrn_40_2: named and planned only; ")]

@@ -113,11 +113,6 @@ def test_the_default_margin_of_hem_is_the_catalogues() -> None:
     assert HighErrorMargin(context=context).mu == HighErrorMargin(mu=default, context=context).mu
 
 
-def test_a_model_that_cannot_run_yet_says_so() -> None:
-    assert MODELS["wrn_40_2"].path is None
-    assert "later" in MODELS["wrn_40_2"].missing
-
-
 @pytest.mark.parametrize(
     "module",
     [

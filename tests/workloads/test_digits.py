@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,29 @@ from workloads.contract import DataConfig, DataMissing, NoiseConfig
 from workloads.data import digits
 from workloads.data.assembly import Assembled, assemble
 from workloads.data.catalogue import SOURCES
+from workloads.data.prepared import prepare
+from workloads.data.stock import Stock
 
 FAR = ("photo_patches", "uniform", "pixel_permuted", "phase_randomised", "blobs")
 SIX = DataConfig("digits", id_classes=(0, 1, 2, 3, 4, 5), near_ood=("held_out",), far_ood=FAR)
 
 
+NOWHERE = Path("no such folder")
+"""The digits are neither read from a folder nor decoded into one."""
+
+
+def _assembled(data: DataConfig) -> Assembled:
+    return assemble(data, NoiseConfig(), Stock(data, NOWHERE))
+
+
 @pytest.fixture(scope="module")
 def six() -> Assembled:
-    return assemble(SIX, NoiseConfig())
+    return _assembled(SIX)
 
 
 def _set(assembled: Assembled, name: str) -> Any:
-    return assembled.arrays[name][1]
+    (portion,) = (each for each in assembled.portions if each.name == name.removesuffix("_labels"))
+    return portion.labels if name.endswith("_labels") else portion.array()
 
 
 def test_grey_levels_0_to_16_become_0_to_255_and_every_image_is_there_once() -> None:
@@ -62,12 +74,13 @@ def test_the_catalogue_tells_the_truth_about_the_digits() -> None:
 
 
 def test_the_test_images_do_not_depend_on_the_split_seed_and_the_validation_images_do(
-    six: Assembled,
+    six: Assembled, tmp_path: Path
 ) -> None:
-    other = assemble(DataConfig("digits", id_classes=SIX.id_classes, split_seed=1), NoiseConfig())
-    np.testing.assert_array_equal(_set(other, "test"), _set(six, "test"))
-    assert other.facts.sets["test"]["hash"] == six.facts.sets["test"]["hash"]
-    assert other.facts.sets["validation"]["hash"] != six.facts.sets["validation"]["hash"]
+    data = DataConfig("digits", id_classes=SIX.id_classes, split_seed=1)
+    np.testing.assert_array_equal(_set(_assembled(data), "test"), _set(six, "test"))
+    first, other = (prepare(each, NoiseConfig(), tmp_path).sets for each in (SIX, data))
+    assert other["test"]["hash"] == first["test"]["hash"]
+    assert other["validation"]["hash"] != first["validation"]["hash"]
 
 
 def test_no_image_is_in_two_of_train_validation_test_and_held_out(six: Assembled) -> None:
@@ -85,14 +98,14 @@ def test_held_out_is_every_image_of_the_other_classes(six: Assembled) -> None:
 
 
 def test_id_classes_are_relabelled_in_their_order(six: Assembled) -> None:
-    turned = assemble(DataConfig("digits", id_classes=(5, 4, 3, 2, 1, 0)), NoiseConfig())
+    turned = _assembled(DataConfig("digits", id_classes=(5, 4, 3, 2, 1, 0)))
     # The split of a class does not depend on the others, so that the test part can be compared.
     np.testing.assert_array_equal(_set(turned, "test"), _set(six, "test"))
     np.testing.assert_array_equal(_set(turned, "test_labels"), 5 - _set(six, "test_labels"))
 
 
 def test_the_far_sets_have_their_sizes_and_no_repeated_image(six: Assembled) -> None:
-    test = six.facts.num_test
+    test = len(_set(six, "test"))
     for name, size in zip(FAR, (1000, 1000, test, test, 1000), strict=True):
         images = _set(six, name)
         assert images.shape == (size, 1, 8, 8), name
@@ -101,7 +114,7 @@ def test_the_far_sets_have_their_sizes_and_no_repeated_image(six: Assembled) -> 
 
 
 def test_permuted_and_phase_randomised_sets_come_from_the_test_images_in_order(six: Assembled) -> None:
-    test = _set(six, "test").reshape(six.facts.num_test, -1)
+    test = _set(six, "test").reshape(len(_set(six, "test")), -1)
     permuted = _set(six, "pixel_permuted").reshape(test.shape)
     np.testing.assert_array_equal(np.sort(test, axis=1), np.sort(permuted, axis=1))
     energy = test.astype(float).std(axis=1)
@@ -128,9 +141,12 @@ def test_photo_patches_are_cut_from_both_photographs(six: Assembled) -> None:
     [
         (DataConfig("digits", near_ood=("held_out",)), "here all of them are"),
         (DataConfig("digits", near_ood=("held_uot",)), "Did you mean 'held_out'"),
-        (DataConfig("digits", near_ood=("uniform",)), "near_ood set of digits must be one of held_out"),
-        (DataConfig("digits", far_ood=("svhn",)), "far_ood set of digits must be one of photo_patches"),
+        (DataConfig("digits", far_ood=("digits",)), "must not be the source itself; got 'digits'"),
         (DataConfig("digits", far_ood=("blobs", "blobs")), "every set once"),
+        (DataConfig("digits", near_ood=("blobs",), far_ood=("blobs",)), "every set once"),
+        (DataConfig("digits", train_fraction=0.0), r"train_fraction must be in \(0, 1\]; got 0.0"),
+        (DataConfig("digits", train_fraction=1.5), r"train_fraction must be in \(0, 1\]; got 1.5"),
+        (DataConfig("digits", normalisation="stated"), "must be computed for digits.*got 'stated'"),
         (DataConfig("digitz"), "Did you mean 'digits'"),
         (DataConfig("digits", id_classes=(0, 1, 10)), r"labels in 0\.\.9; got \[0, 1, 10\]"),
         (DataConfig("digits", id_classes=(0, 1, 1)), "different"),
@@ -140,12 +156,7 @@ def test_photo_patches_are_cut_from_both_photographs(six: Assembled) -> None:
 )
 def test_settings_that_cannot_be_are_refused(data: DataConfig, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        assemble(data, NoiseConfig())
-
-
-def test_a_source_that_this_version_cannot_read_says_so() -> None:
-    with pytest.raises(DataMissing, match="can be named, validated and planned"):
-        assemble(DataConfig("cifar10"), NoiseConfig())
+        _assembled(data)
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.workloads.test_training import PLAIN, data
-from workloads.contract import TrainingConfig, TrainingDiverged
+from tests.workloads.test_training import PIXELS, PLAIN, data
+from workloads.contract import AugmentationConfig, TrainingConfig, TrainingDiverged
 from workloads.head import HeadOutput, HeadSpec
 from workloads.losses.adacos import AdaCos
-from workloads.losses.base import Loss, LossContext
+from workloads.losses.base import Loss, LossContext, Targets
 from workloads.losses.build import build_loss
 from workloads.losses.cross_entropy import CrossEntropy
 from workloads.losses.godin import GODIN
@@ -24,7 +24,7 @@ from workloads.losses.meln import MarginEnhancedLogitNorm
 from workloads.models.base import Classifier
 from workloads.training.batches import Batches, Normaliser
 from workloads.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from workloads.training.engine import Engine, build_optimizer
+from workloads.training.engine import Engine
 from workloads.training.inference import predict
 from workloads.training.numerics import reproducible
 from workloads.training.schedule import learning_rate
@@ -47,6 +47,8 @@ SCHEDULED: dict[str, dict[str, Any]] = {
 
 class Learnt(Loss):
     """Cross-entropy at a learnt scale."""
+
+    targets: Targets = "soft"
 
     def __init__(self, lr_scale: float = 1.0) -> None:
         super().__init__()
@@ -102,6 +104,21 @@ class Flat(nn.Sequential):
         self.features = size * size
 
 
+class Deep(nn.Sequential):
+    """A convolution, a layer that sees its channels last, and a linear layer."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__(
+            nn.Conv2d(1, 4, 3),
+            nn.ReLU(),
+            nn.Conv2d(4, 6, 2),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(6, 5),
+        )
+        self.features = 5
+
+
 def flat_model(dropout: float = 0.0, size: int = 4, head: HeadSpec | None = None) -> Classifier:
     torch.manual_seed(11)
     return Classifier(Flat(dropout, size), 3, head)
@@ -112,10 +129,15 @@ def engine(
 ) -> Engine:
     images, labels = data()
     loss = loss or CrossEntropy()
+    model = flat_model(dropout, head=loss.head)
+    if config.optimizer == "muon":
+        torch.manual_seed(11)
+        model = Classifier(Deep(dropout), 3, loss.head)
+        model = model.to(memory_format=torch.channels_last)
     return Engine(
-        flat_model(dropout, head=loss.head),
+        model,
         loss,
-        Batches(images, labels, config, seed),
+        Batches(images, labels, 3, config, seed),
         Normaliser([0.5], [0.25], CPU),
         config,
         seed,
@@ -151,7 +173,7 @@ def test_an_epoch_is_what_a_plain_loop_computes(settings: dict[str, Any]) -> Non
     step = 0
     for epoch in range(1, config.epochs + 1):
         total, hits = 0.0, 0
-        for images, labels in Batches(*data(), config, 0).epoch(epoch):
+        for images, labels, _ in Batches(*data(), 3, config, 0).epoch(epoch, PIXELS):
             x = (images.double() / 255 - 0.5) / 0.25
             logits = x.flatten(1) @ w.T + b
             value = -torch.log_softmax(logits, 1)[range(len(labels)), labels].mean()
@@ -177,10 +199,31 @@ def test_an_epoch_is_what_a_plain_loop_computes(settings: dict[str, Any]) -> Non
     assert torch.allclose(weights(trained), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step", "one_cycle"])
 @pytest.mark.parametrize("stop", [1, 2])
-def test_training_continues_from_its_state_to_the_bit(optimizer: Any, stop: int) -> None:
-    config = dataclasses.replace(PLAIN, optimizer=optimizer, augmentation="crop_flip", lr=0.01)
+def test_training_continues_from_its_state_to_the_bit(optimizer: Any, schedule: Any, stop: int) -> None:
+    continues_to_the_bit(stop, optimizer=optimizer, schedule=schedule)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"precision": "bf16"},
+        {"ema_decay": 0.9},
+        {"warmup_epochs": 1, "nesterov": True, "clip_grad_norm": 0.1},
+        {"augmentation": AugmentationConfig(erasing=0.5, randaugment=2, repeats=2)},
+        {"augmentation": AugmentationConfig(mixup=1.0, cutmix=1.0)},
+    ],
+    ids=str,
+)
+def test_training_with_other_settings_continues_to_the_bit(settings: Any) -> None:
+    continues_to_the_bit(1, **settings)
+
+
+def continues_to_the_bit(stop: int, **settings: Any) -> None:
+    config = dataclasses.replace(PLAIN, lr=0.01, augmentation=AugmentationConfig(crop=1, flip=True))
+    config = dataclasses.replace(config, **settings)
     with reproducible(CPU, threads=1):
         whole = engine(config, Learnt(), dropout=0.5)
         expected = [whole.train_epoch() for _ in range(3)]
@@ -195,71 +238,41 @@ def test_training_continues_from_its_state_to_the_bit(optimizer: Any, stop: int)
     assert second.epoch == 3
     assert got == expected[stop:]
     assert torch.equal(weights(second), weights(whole))
+    evaluated = [torch.cat([p.flatten() for p in e.evaluated.state_dict().values()]) for e in (second, whole)]
+    assert torch.equal(*evaluated)
+
+
+def test_an_averaged_model_is_the_running_mean_of_the_weights() -> None:
+    trained = engine(dataclasses.replace(PLAIN, ema_decay=0.5, batch_size=32))
+    mean = trained.model.head.weight.detach().clone()
+    for epoch in range(3):
+        trained.train_epoch()
+        new = trained.model.head.weight.detach()
+        mean = new.clone() if epoch == 0 else 0.5 * mean + 0.5 * new
+    assert torch.allclose(trained.evaluated.head.weight, mean, atol=1e-7)
+    assert not torch.equal(trained.evaluated.head.weight, trained.model.head.weight)
+
+
+def test_bf16_trains_the_trunk_in_16_bits_and_head_and_loss_in_32() -> None:
+    seen: list[torch.dtype] = []
+    trained = engine(dataclasses.replace(PLAIN, precision="bf16", optimizer="muon"))
+    trained.model.trunk.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    trained.model.head.register_forward_hook(lambda module, inputs, output: seen.append(output.logits.dtype))
+    trained.train_epoch()
+    assert set(seen[::2]) == {torch.bfloat16}
+    assert set(seen[1::2]) == {torch.float32}
+
+
+def test_labels_cannot_be_mixed_for_a_loss_that_takes_hard_ones() -> None:
+    config = dataclasses.replace(PLAIN, augmentation=AugmentationConfig(mixup=0.2))
+    with pytest.raises(ValueError, match="HighErrorMargin takes hard labels only"):
+        engine(config, build_loss("hem", {"mu": 0.2}, CONTEXT))
 
 
 def test_dropout_draws_from_seed_and_epoch() -> None:
     runs = [engine(seed=seed, dropout=0.5) for seed in (0, 0, 1)]
     losses = [run.train_epoch()["train/loss"] for run in runs]
     assert losses[0] == losses[1] != losses[2]
-
-
-def test_what_is_decayed_at_which_rate_is_a_group_of_its_own() -> None:
-    loss = LearntGODIN(0.1)
-    model = flat_model(head=loss.head)
-    optimizer = build_optimizer(model, loss, PLAIN)
-    names = {id(p): name for module in (model, loss) for name, p in module.named_parameters()}
-    got = {
-        names[id(p)]: (group["weight_decay"], group["lr_scale"])
-        for group in optimizer.param_groups
-        for p in group["params"]
-    }
-    assert got == {
-        "head.weight": (0.0, 1.0),
-        "head.bias": (0.0, 1.0),
-        "head.divisor.0.weight": (1e-2, 1.0),
-        "head.divisor.0.bias": (1e-2, 1.0),
-        "head.divisor.1.weight": (1e-2, 1.0),
-        "head.divisor.1.bias": (1e-2, 1.0),
-        "scale": (0.0, 0.1),
-    }
-    assert len(build_optimizer(flat_model(), CrossEntropy(), PLAIN).param_groups) == 1
-
-
-def test_parameters_that_are_not_trained_are_not_given_to_the_optimiser() -> None:
-    loss = MarginEnhancedLogitNorm(learn_T=False)
-    model = flat_model()
-    assert sum(len(g["params"]) for g in build_optimizer(model, loss, PLAIN).param_groups) == 2
-    model.head.weight.requires_grad_(False)
-    (group,) = build_optimizer(model, loss, PLAIN).param_groups
-    assert [p is model.head.bias for p in group["params"]] == [True]
-
-
-@pytest.mark.parametrize(
-    ("settings", "rates"),
-    [
-        ({"schedule": "constant"}, [0.1, 0.1, 0.1]),
-        ({"schedule": "cosine"}, [0.1, 0.075, 0.025]),
-        ({"schedule": "step", "milestones": (0.3, 0.6)}, [0.1, 0.01, 0.001]),
-        ({"schedule": "constant", "warmup_epochs": 3}, [0.1 / 3, 0.2 / 3, 0.1]),
-    ],
-)
-def test_a_step_decays_and_scales_each_group_as_it_should(settings: Any, rates: list[float]) -> None:
-    config = dataclasses.replace(PLAIN, batch_size=32, momentum=0.0, weight_decay=0.5, **settings)
-    trained = engine(config, LearntGODIN(0.2))
-    images, labels = data()
-    for rate in rates:
-        # All 21 images are one batch, so that a step needs no order.
-        model, loss = copy.deepcopy(trained.model), copy.deepcopy(trained.loss)
-        loss(model(trained.normalise(images)), labels).backward()
-        trained.train_epoch()
-        for name, before in [*model.named_parameters(), *loss.named_parameters()]:
-            decay = 0.5 if "divisor" in name else 0.0
-            scale = 0.2 if name == "scale" else 1.0
-            assert before.grad is not None
-            expected = before.detach() - rate * scale * (before.grad + decay * before.detach())
-            after = dict([*trained.model.named_parameters(), *trained.loss.named_parameters()])[name]
-            # float32, with the images of the mean in another order
-            assert torch.allclose(after.detach(), expected, rtol=1e-5, atol=1e-6), name
 
 
 def test_every_step_tells_the_loss_how_much_of_the_training_is_done() -> None:
@@ -307,6 +320,8 @@ def test_training_continues_in_the_middle_of_a_schedule_to_the_bit(name: str, st
         got = [second.train_epoch() for _ in range(3 - stop)]
     assert got == expected[stop:]
     assert torch.equal(weights(second), weights(whole))
+    evaluated = [torch.cat([p.flatten() for p in e.evaluated.state_dict().values()]) for e in (second, whole)]
+    assert torch.equal(*evaluated)
     assert_same(second.loss.state_dict(), whole.loss.state_dict())
 
 

@@ -26,7 +26,6 @@ from workloads.losses.base import Loss, LossContext
 from workloads.losses.build import build_loss
 from workloads.losses.catalogue import LOSSES
 from workloads.models.build import build_model
-from workloads.models.catalogue import MODELS
 from workloads.models.heads import CosineHead, GodinHead, Head, LinearHead, Projector
 from workloads.run import prepare, run
 from workloads.training.checkpoint import read_checkpoint
@@ -102,20 +101,10 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     assert not torch.equal(weights(1), weights(2))
 
 
-@pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry.path])
-def test_the_catalogue_states_the_true_size_of_a_model(name: str) -> None:
-    facts = MODELS[name].facts
-    channels, height, width = (int(n) for n in str(facts["image_shape"]).split("x"))
-    model = build_model(ModelConfig(name), (channels, height, width), int(facts["num_classes"]))
-    assert sum(p.numel() for p in model.parameters()) == facts["parameters"]
-    assert counted_macs(model.eval(), torch.zeros(1, channels, height, width)) == facts["macs"]
-
-
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (ModelConfig("wrn_40_2"), "cannot be run by this version"),
-        (ModelConfig("small_cnn"), "one of small_cnn_8x8, wrn_40_2; got 'small_cnn'"),
+        (ModelConfig("small_cnn"), "one of small_cnn_8x8, .*; got 'small_cnn'"),
         (ModelConfig("small_cnn_8x8", {"depth": 3}), r"has the parameters width; got \['depth'\]"),
         (ModelConfig("small_cnn_8x8", {"width": 0}), "width must be at least 1; got 0"),
         (ModelConfig("small_cnn_8x8", projector=0), r"model\.projector must be at least 1; got 0"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workloads.data.photos import photo_patches
+from workloads.data.photos import most_patches, photo_patches
 from workloads.data.randomness import generator
 
 
@@ -43,6 +43,10 @@ def test_grey_patches_are_the_rounded_itu_601_luma() -> None:
 def test_a_photograph_that_is_too_small_is_refused() -> None:
     with pytest.raises(ValueError, match="holds 4 patches of 8x8; 5 are needed"):
         photo_patches([_photograph(16, 16)], 5, (1, 8, 8), generator("test"))
+
+
+def test_the_smallest_photograph_says_how_many_patches_every_one_has() -> None:
+    assert most_patches([_photograph(50, 70), _photograph(17, 24)], (3, 8, 8)) == 6
 
 
 def test_two_channels_are_refused() -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from workloads.contract import (
+    AugmentationConfig,
     DataConfig,
     DataFacts,
     EpochReport,
@@ -40,7 +41,9 @@ DATA = DataConfig(
     "digits", id_classes=(0, 1, 2), near_ood=("held_out",), far_ood=("uniform", "pixel_permuted")
 )
 NOISE = NoiseConfig(sigmas=(0.1, 0.25), size=60)
-TRAINING = TrainingConfig(epochs=5, batch_size=64, lr=0.03, checkpoint_every=2, augmentation="crop")
+TRAINING = TrainingConfig(
+    epochs=5, batch_size=64, lr=0.03, checkpoint_every=2, augmentation=AugmentationConfig(crop=1)
+)
 ARMS: dict[str, dict[str, Any]] = {
     "cross_entropy": {},
     "logitnorm": {"tau": 0.3},
@@ -125,7 +128,7 @@ def test_a_search_trial_reports_every_epoch_and_learns(
     trial: Callable[..., TrialConfig], root: Path, tmp_path: Path
 ) -> None:
     reports: list[EpochReport] = []
-    config = trial(epochs=12, lr=0.1, augmentation="none")
+    config = trial(epochs=12, lr=0.1, augmentation=AugmentationConfig())
     result = run(config, reports.append, folder=tmp_path, data_root=root)
     assert [each.epoch for each in reports] == list(range(1, 13))
     assert set(result.metrics) == {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from workloads.data import synthetic
 from workloads.data.images import Pixels
@@ -32,6 +33,7 @@ def test_the_same_generator_gives_the_same_images_and_another_gives_others(
     shape: tuple[int, int, int],
 ) -> None:
     makers: dict[str, Callable[[int], Pixels]] = {
+        "gaussian": lambda seed: synthetic.gaussian(6, shape, generator(seed)),
         "uniform": lambda seed: synthetic.uniform(6, shape, generator(seed)),
         "blobs": lambda seed: synthetic.blobs(6, shape, generator(seed)),
         "pixel_permuted": lambda seed: synthetic.pixel_permuted(_smooth(shape), generator(seed)),
@@ -50,6 +52,15 @@ def test_uniform_noise_uses_every_grey_level_alike() -> None:
     # 64,000 draws: 250 a level, standard deviation 15.8.
     assert counts.min() > 250 - 5 * 15.8
     assert counts.max() < 250 + 5 * 15.8
+
+
+def test_gaussian_noise_is_clipped_as_often_as_its_sigma_says() -> None:
+    images = synthetic.gaussian(1000, (1, 8, 8), generator("test"))
+    # Black is what rounds to 0: N(.5, .5) below .5 / 255, which is -.996 sigmas; 64,000 draws, five standard
+    # errors of the share.
+    share = norm.cdf((0.5 / 255 - 0.5) / 0.5)
+    assert abs((images == 0).mean() - share) < 5 * np.sqrt(share / images.size)
+    assert abs((images == 255).mean() - share) < 5 * np.sqrt(share / images.size)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -11,13 +11,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from workloads.contract import TrainingConfig
+from workloads.contract import AugmentationConfig, TrainingConfig
 from workloads.training.batches import Batches, Normaliser
 from workloads.training.numerics import reproducible
 from workloads.training.schedule import learning_rate
 from workloads.training.seeds import derive_seed
 
 CPU = torch.device("cpu")
+PIXELS = Normaliser([0.0], [1 / 255], CPU)
+"""Leaves pixels as they are."""
+AUGMENTATIONS = [
+    AugmentationConfig(),
+    AugmentationConfig(crop=1, flip=True),
+    AugmentationConfig(crop=1, padding="reflect", erasing=0.5, repeats=2),
+    AugmentationConfig(randaugment=2, mixup=0.4, cutmix=1.0),
+]
 PLAIN = TrainingConfig(epochs=3, batch_size=8, lr=0.1, momentum=0.9, weight_decay=1e-2, schedule="cosine")
 
 
@@ -37,6 +45,10 @@ def data(count: int = 21, size: int = 4) -> tuple[Tensor, Tensor]:
         ({"schedule": "step", "milestones": (0.25,), "gamma": 0.5}, [0.1] * 3 + [0.05] * 7),
         ({"schedule": "constant", "warmup_epochs": 2}, [0.025, 0.05, 0.075, 0.1] + [0.1] * 6),
         (
+            {"schedule": "cosine", "min_lr": 0.02},
+            [0.02 + 0.04 * (1 + math.cos(math.pi * t / 10)) for t in range(10)],
+        ),
+        (
             {"schedule": "cosine", "warmup_epochs": 1},
             [0.05, 0.1] + [0.05 * (1 + math.cos(math.pi * t / 8)) for t in range(8)],
         ),
@@ -45,6 +57,18 @@ def data(count: int = 21, size: int = 4) -> tuple[Tensor, Tensor]:
 def test_the_learning_rate_follows_its_schedule(settings: dict[str, Any], expected: Sequence[float]) -> None:
     config = TrainingConfig(epochs=5, lr=0.1, **settings)
     assert [learning_rate(config, step, 2) for step in range(10)] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("epochs", [5, 100])
+def test_one_cycle_is_torchs(epochs: int) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    expected = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=2 * epochs)
+    config = TrainingConfig(epochs=epochs, lr=0.1, schedule="one_cycle")
+    for step in range(2 * epochs):
+        assert learning_rate(config, step, 2) == pytest.approx(expected.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        if step < 2 * epochs - 1:
+            expected.step()
 
 
 def test_warm_up_as_long_as_the_training_never_leaves_it() -> None:
@@ -57,8 +81,8 @@ def test_warm_up_as_long_as_the_training_never_leaves_it() -> None:
 )
 def test_an_epoch_shows_every_image_once_and_never_a_single_one(count: int, sizes: list[int]) -> None:
     images, labels = data(count)
-    batches = Batches(images, labels, PLAIN, seed=0)
-    seen = list(batches.epoch(1))
+    batches = Batches(images, labels, 3, PLAIN, seed=0)
+    seen = [(x, y) for x, y, _ in batches.epoch(1, PIXELS)]
     assert [len(y) for _, y in seen] == sizes
     assert len(batches) == len(sizes)
     rows = {tuple(row) for x, _ in seen for row in x.flatten(1).tolist()}
@@ -69,13 +93,13 @@ def test_an_epoch_shows_every_image_once_and_never_a_single_one(count: int, size
     } == pairs
 
 
-@pytest.mark.parametrize("augmentation", ["none", "crop", "crop_flip"])
-def test_batches_are_a_function_of_seed_and_epoch(augmentation: Any) -> None:
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_batches_are_a_function_of_seed_and_epoch(augmentation: AugmentationConfig) -> None:
     config = dataclasses.replace(PLAIN, augmentation=augmentation)
 
     def drawn(seed: int, epoch: int) -> Tensor:
         torch.manual_seed(torch.seed() % 1000)  # whatever the global generator does
-        return torch.cat([x for x, _ in Batches(*data(), config, seed).epoch(epoch)])
+        return torch.cat([x for x, _, _ in Batches(*data(), 3, config, seed).epoch(epoch, PIXELS)])
 
     assert torch.equal(drawn(0, 3), drawn(0, 3))
     assert not torch.equal(drawn(0, 3), drawn(0, 4))
@@ -93,23 +117,23 @@ def every_crop(image: Tensor, padding: int) -> set[tuple[int, ...]]:
     }
 
 
-@pytest.mark.parametrize("augmentation", ["crop", "crop_flip"])
-def test_an_augmented_image_is_one_of_its_own_shifted_crops(augmentation: Any) -> None:
+@pytest.mark.parametrize("flip", [False, True])
+def test_an_augmented_image_is_one_of_its_own_shifted_crops(flip: bool) -> None:
     images, _ = data(40, size=8)
     labels = torch.arange(40)  # so that a batch says which image each row came from
-    config = dataclasses.replace(PLAIN, augmentation=augmentation)
+    config = dataclasses.replace(PLAIN, augmentation=AugmentationConfig(crop=1, flip=flip))
     unflipped, shifted = 0, set()
     for epoch in range(1, 6):
-        for batch, which in Batches(images, labels, config, seed=0).epoch(epoch):
+        for batch, which, _ in Batches(images, labels, 40, config, seed=0).epoch(epoch, PIXELS):
             for row, index in zip(batch, which.tolist(), strict=True):
                 crops = every_crop(images[index], padding=1)
                 plain = tuple(row.flatten().tolist())
                 mirrored = tuple(row.flip(2).flatten().tolist())
-                assert plain in crops or (augmentation == "crop_flip" and mirrored in crops)
+                assert plain in crops or (flip and mirrored in crops)
                 unflipped += plain in crops
                 shifted.add(plain)
     # 200 fair coins: 60..140 is six standard deviations wide on either side.
-    assert unflipped == 200 if augmentation == "crop" else 60 < unflipped < 140
+    assert 60 < unflipped < 140 if flip else unflipped == 200
     assert len(shifted) > 120
 
 
@@ -125,7 +149,40 @@ def test_pixels_are_normalised_by_channel() -> None:
 def test_batches_of_one_image_are_refused(count: int, batch_size: int) -> None:
     images, labels = data(count)
     with pytest.raises(ValueError, match="two images or more"):
-        Batches(images, labels, dataclasses.replace(PLAIN, batch_size=batch_size), seed=0)
+        Batches(images, labels, 3, dataclasses.replace(PLAIN, batch_size=batch_size), seed=0)
+
+
+def test_a_label_that_is_no_class_is_refused_before_training() -> None:
+    images, labels = data()
+    with pytest.raises(ValueError, match=r"class indices in 0\.\.1; got 2"):
+        Batches(images, labels, 2, PLAIN, seed=0)
+
+
+def test_repeats_show_every_image_so_often_each_time_augmented_anew() -> None:
+    images, _ = data(40, size=8)
+    config = dataclasses.replace(PLAIN, augmentation=AugmentationConfig(crop=2, repeats=3))
+    batches = Batches(images, torch.arange(40), 40, config, seed=0)
+    seen = list(batches.epoch(1, PIXELS))
+    assert len(batches) == len(seen) == 15
+    which = torch.cat([y for _, y, _ in seen])
+    assert which.bincount().tolist() == [3] * 40
+    rows = torch.cat([x for x, _, _ in seen])
+    first = rows[which == 0].flatten(1)
+    assert len({tuple(row.tolist()) for row in first}) > 1
+
+
+def test_mixed_targets_are_distributions_that_keep_the_batch_average() -> None:
+    images, labels = data(40, size=8)
+    config = dataclasses.replace(PLAIN, augmentation=AugmentationConfig(mixup=1.0, cutmix=1.0))
+    batches = Batches(images, labels, 3, config, seed=0)
+    assert batches.mixes
+    mixed = 0
+    for x, y, targets in batches.epoch(1, PIXELS):
+        assert targets.shape == (len(x), 3)
+        assert torch.allclose(targets.sum(1), torch.ones(len(x)))
+        mixed += int((targets.max(1).values < 1).sum())
+        assert (targets[torch.arange(len(y)), y] > 0).all()
+    assert mixed > 10
 
 
 def test_seeds_differ_by_purpose_epoch_and_seed() -> None:

@@ -1,111 +1,157 @@
-"""From a data source to every array that a study needs: split, checked, hashed."""
+"""From the raw material to every set that a study needs: chosen, split and named; nothing is copied yet."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import importlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from workloads.catalogue import Value
-from workloads.contract import DataConfig, DataFacts, DataMissing, NoiseConfig
+from workloads.contract import DataConfig, NoiseConfig
 from workloads.data.catalogue import SOURCES
-from workloads.data.images import Images, Pixels, SourceData
+from workloads.data.images import Labels, Origin, Part, Pixels, Rows, SourceData
+from workloads.data.names import HELD_OUT, SYNTHETIC, set_name
 from workloads.data.noise import noise_sets
-from workloads.data.ood_sets import Known, make
+from workloads.data.ood_sets import Known, held_out, make
 from workloads.data.randomness import generator
 from workloads.data.splits import select_classes, stratified
+from workloads.data.stock import Stock
+
+
+@dataclass(frozen=True)
+class Portion:
+    """One set, read block by block."""
+
+    name: str
+    kind: str
+    """train, validation, test, noise, near or far."""
+    parts: tuple[Rows, ...]
+    """The images, one after the other."""
+    origin: Origin
+    labels: Labels | None = None
+    dropped_overlap: int | None = None
+    """Images left out because they show ID classes, where the files say which do."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Images, channels, height, width."""
+        _, channels, height, width = self.parts[0].shape
+        return sum(map(len, self.parts)), channels, height, width
+
+    def blocks(self) -> Iterator[Pixels]:
+        """The images in order, some at a time."""
+        for part in self.parts:
+            yield from part.blocks()
+
+    def array(self) -> Pixels:
+        """All of them in memory."""
+        return np.concatenate(list(self.blocks()))
 
 
 @dataclass(frozen=True)
 class Assembled:
-    """Everything that is prepared, still in memory."""
+    """Every set of a study, train, validation and test first."""
 
-    facts: DataFacts
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    arrays: dict[str, tuple[str, npt.NDArray[Any]]]
-    """(kind of the set, array) by file name without ending; labels end in ``_labels``."""
+    num_classes: int
+    portions: tuple[Portion, ...]
 
 
-def assemble(data: DataConfig, noise: NoiseConfig) -> Assembled:
-    """Read the source and make every set.
+def assemble(data: DataConfig, noise: NoiseConfig, stock: Stock) -> Assembled:
+    """Make every set.
 
     Validation comes out of the source's training part only, stratified by class, by ``split_seed``; the test
     part is fixed by the source.
 
-    Raises: ValueError for settings that name unknown or impossible sets; DataMissing where files are not
-        there.
+    Raises: ValueError for settings that are out of range, and for damaged files.
     """
-    source = _load(data)
-    classes = _id_classes(data, int(source.train.labels.max()) + 1)
-    train, validation = stratified(
-        select_classes(source.train, classes),
-        data.validation_fraction,
-        generator("validation split", data.split_seed),
+    if not 0.0 < data.train_fraction <= 1.0:
+        raise ValueError(f"train_fraction must be in (0, 1]; got {data.train_fraction!r}")
+    stated_normalisation(data)
+    source = stock.source()
+    classes = _id_classes(data, source)
+    train, test = (_chosen(data, part, classes, name) for part, name in _named(source))
+    rest, validation = stratified(
+        train.labels, data.validation_fraction, generator("validation split", data.split_seed)
     )
-    test = select_classes(source.test, classes)
-    _, channels, height, width = test.images.shape
-    shape = (channels, height, width)
-    labelled = {"train": train, "validation": validation, "test": test}
-    unlabelled: dict[str, tuple[str, Pixels]] = {
-        name: ("noise", images) for name, images in noise_sets(noise, shape).items()
-    }
-    known = Known(source, classes, test.images)
-    unlabelled |= {name: ("near", make(name, known)) for name in data.near_ood}
-    unlabelled |= {name: ("far", make(name, known)) for name in data.far_ood}
-    sets = _describe(labelled, unlabelled)
-    facts = DataFacts(
-        hash=_digest(
-            json.dumps([[name, each["kind"], each["hash"]] for name, each in sets.items()]).encode()
+    if data.train_fraction < 1.0:
+        _, kept = stratified(
+            train.labels[rest], data.train_fraction, generator("train fraction", data.split_seed)
+        )
+        rest = rest[kept]
+    known = Known(source, classes, test.rows)
+    labelled = [
+        Portion("train", "train", (train.rows_at(rest),), train.origin, train.labels[rest]),
+        Portion(
+            "validation", "validation", (train.rows_at(validation),), train.origin, train.labels[validation]
         ),
-        num_train=len(train),
-        num_validation=len(validation),
-        num_test=len(test),
-        num_classes=len(classes),
-        image_shape=shape,
-        sets=sets,
-    )
-    arrays: dict[str, tuple[str, npt.NDArray[Any]]] = {}
-    for name, images in labelled.items():
-        arrays |= {name: (name, images.images), f"{name}_labels": (name, images.labels)}
-    pixels = train.images / 255.0
-    std = pixels.std(axis=(0, 2, 3))
-    return Assembled(
-        facts=facts,
-        mean=tuple(pixels.mean(axis=(0, 2, 3)).tolist()),
-        # A constant channel would be divided by 0.
-        std=tuple(np.where(std > 0.0, std, 1.0).tolist()),
-        arrays=arrays | unlabelled,
-    )
+        Portion("test", "test", (test.rows,), test.origin, test.labels),
+    ]
+    made = [
+        Portion(name, "noise", (Rows.every(images),), Origin("synthetic"))
+        for name, images in noise_sets(noise, known.shape).items()
+    ]
+    names = [("near", name) for name in data.near_ood] + [("far", name) for name in data.far_ood]
+    strange = [_ood(name, kind, known, stock, data) for kind, name in names]
+    return Assembled(len(classes), (*labelled, *made, *strange))
 
 
-def _load(data: DataConfig) -> SourceData:
-    """The source's content, after everything that can be said without reading it."""
-    if data.source not in SOURCES:
-        raise ValueError(_unknown("a data source", data.source, list(SOURCES)))
-    entry = SOURCES[data.source]
-    for key, names in (("near_ood", data.near_ood), ("far_ood", data.far_ood)):
-        offered = str(entry.facts[key]).split(",")
-        for name in names:
-            if name not in offered:
-                raise ValueError(_unknown(f"a {key} set of {data.source}", name, offered))
-        if len(set(names)) < len(names):
-            raise ValueError(f"{key} must name every set once; got {list(names)!r}")
-    if entry.path is None:
-        raise DataMissing(entry.missing)
-    module, _, function = entry.path.partition(":")
-    load: Callable[[], SourceData] = getattr(importlib.import_module(module), function)
-    return load()
+def stated_normalisation(data: DataConfig) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """The published mean and standard deviation of each channel, where the settings ask for them.
+
+    Raises: ValueError where none are published for the source.
+    """
+    if data.normalisation == "computed":
+        return None
+    facts = SOURCES[data.source].facts if data.source in SOURCES else {}
+    if "mean" not in facts:
+        stated = [name for name, entry in SOURCES.items() if "mean" in entry.facts]
+        raise ValueError(
+            f"normalisation must be computed for {data.source}: mean and std are stated for "
+            f"{', '.join(stated)}; got {data.normalisation!r}"
+        )
+    mean, std = (tuple(map(float, str(facts[key]).split(","))) for key in ("mean", "std"))
+    return mean, std
 
 
-def _id_classes(data: DataConfig, num_classes: int) -> tuple[int, ...]:
+@dataclass(frozen=True)
+class _Chosen:
+    """The ID images of one part."""
+
+    rows: Rows
+    labels: Labels
+    origin: Origin
+
+    def rows_at(self, index: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Rows:
+        return Rows(self.rows.base, self.rows.index[index])
+
+
+def _named(source: SourceData) -> tuple[tuple[Part, str], tuple[Part, str]]:
+    return (source.train, "training"), (source.test, "test")
+
+
+def _chosen(data: DataConfig, part: Part, classes: tuple[int, ...], name: str) -> _Chosen:
+    index, labels = select_classes(part.labels, classes)
+    empty = [
+        label
+        for label, count in zip(classes, np.bincount(labels, minlength=len(classes)), strict=True)
+        if not count
+    ]
+    if empty:
+        raise ValueError(
+            f"{data.source}: every ID class must have images in the {name} part; got none of class "
+            f"{', '.join(map(str, empty[:10]))}{' ...' if len(empty) > 10 else ''}. id_classes chooses others"
+        )
+    return _Chosen(Rows(part.images, index), labels, part.origin)
+
+
+def _id_classes(data: DataConfig, source: SourceData) -> tuple[int, ...]:
+    for part, name in _named(source):
+        if part.labels.min() < 0:
+            raise ValueError(
+                f"{data.source}: every image of the {name} part must have a label; got one without"
+            )
+    found = 1 + max(int(source.train.labels.max()), int(source.test.labels.max()))
+    num_classes = source.train.num_classes or found
     classes = tuple(range(num_classes)) if data.id_classes is None else data.id_classes
     if len(classes) < 2 or len(set(classes)) < len(classes) or not set(classes) <= set(range(num_classes)):
         raise ValueError(
@@ -114,32 +160,25 @@ def _id_classes(data: DataConfig, num_classes: int) -> tuple[int, ...]:
     return classes
 
 
-def _unknown(what: str, name: str, offered: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, offered, n=1)
-    hint = f". Did you mean {close[0]!r}?" if close else ""
-    return f"{what} must be one of {', '.join(offered)}; got {name!r}{hint}"
-
-
-def _describe(
-    labelled: dict[str, Images], unlabelled: dict[str, tuple[str, Pixels]]
-) -> dict[str, dict[str, Value]]:
-    """Kind, size and content hash of every set, by name."""
-    sets: dict[str, dict[str, Value]] = {}
-    for name, images in labelled.items():
-        sets[name] = {
-            "kind": name,
-            "size": len(images),
-            "hash": _digest(_content(images.images), _content(images.labels)),
-        }
-    for name, (kind, pixels) in unlabelled.items():
-        sets[name] = {"kind": kind, "size": len(pixels), "hash": _digest(_content(pixels))}
-    return sets
-
-
-def _content(array: npt.NDArray[Any]) -> bytes:
-    return f"{array.dtype.str}{list(array.shape)}".encode() + array.tobytes()
-
-
-def _digest(*parts: bytes) -> str:
-    """First 16 hex digits of the SHA-256 of the parts, one after the other."""
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+def _ood(name: str, kind: str, known: Known, stock: Stock, data: DataConfig) -> Portion:
+    if name == HELD_OUT:
+        return Portion(name, kind, tuple(held_out(known)), known.source.test.origin)
+    if name in SYNTHETIC:
+        origin = Origin("synthetic")
+        if name == "photo_patches":
+            origin = Origin("jpeg", "colour_to_grey" if known.shape[0] == 1 else "none")
+        return Portion(name, kind, (Rows.every(make(name, known)),), origin)
+    part = stock.ood(name, known.shape)
+    overlap = part.overlaps.get(set_name(data.source))
+    if overlap is None:
+        return Portion(set_name(name), kind, (Rows.every(part.images),), part.origin)
+    index = np.flatnonzero(overlap == 0)
+    if not len(index):
+        raise ValueError(f"the OOD set {name} must have images that show no class of {data.source}; got none")
+    return Portion(
+        set_name(name),
+        kind,
+        (Rows(part.images, index),),
+        part.origin,
+        dropped_overlap=len(overlap) - len(index),
+    )

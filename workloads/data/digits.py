@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from workloads.contract import DataMissing
 from workloads.data.catalogue import SOURCES
-from workloads.data.images import Images, SourceData
+from workloads.data.images import Part, SourceData
 from workloads.data.randomness import generator
 from workloads.data.splits import stratified
 
@@ -37,10 +37,10 @@ def load() -> SourceData:
         ) from error
     levels = np.asarray(digits.images, dtype=np.float64)
     pixels = np.rint(levels * 255.0 / 16.0).astype(np.uint8)[:, None]
-    every = Images(pixels, np.asarray(digits.target, dtype=np.int64))
+    labels = np.asarray(digits.target, dtype=np.int64)
     fraction = float(SOURCES["digits"].facts["test_fraction"])
-    train, test = stratified(every, fraction, generator("digits", "test part"))
-    return SourceData(train, test)
+    train, test = stratified(labels, fraction, generator("digits", "test part"))
+    return SourceData(*(Part(pixels[index], labels[index], num_classes=10) for index in (train, test)))
 
 
 def load_photographs() -> list[npt.NDArray[np.uint8]]:

@@ -1,4 +1,4 @@
-"""The OOD test sets by name: what each is made of, with a random stream of its own."""
+"""The OOD test sets that are derived or made: what each is made of, with a random stream of its own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from workloads.data import synthetic
-from workloads.data.images import Pixels, SourceData
-from workloads.data.photos import photo_patches
+from workloads.data.images import Pixels, Rows, SourceData
+from workloads.data.names import HELD_OUT, SYNTHETIC
+from workloads.data.photos import most_patches, photo_patches
 from workloads.data.randomness import generator
 from workloads.data.splits import without_classes
 
@@ -24,8 +25,8 @@ class Known:
     source: SourceData
     """All classes of the source."""
     id_classes: Sequence[int]
-    id_test: Pixels
-    """The ID test images, uint8 [N, C, H, W]."""
+    id_test: Rows
+    """The ID test images."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -34,46 +35,63 @@ class Known:
 
 
 def make(name: str, known: Known) -> Pixels:
-    """The OOD set ``name``, uint8 [N, C, H, W]; the same for the same input, always.
+    """The synthetic set ``name``, uint8 [N, C, H, W]; the same for the same input, always.
 
-    Raises: ValueError for an unknown name, or where the set would be empty; DataMissing where it needs files
-        that are not there.
+    Raises: ValueError for an unknown name; DataMissing where it needs files that are not there.
     """
     if name not in _MAKERS:
-        raise ValueError(f"an OOD set must be one of {', '.join(_MAKERS)}; got {name!r}")
+        raise ValueError(f"a synthetic OOD set must be one of {', '.join(SYNTHETIC)}; got {name!r}")
     return _MAKERS[name](known)
 
 
-def _held_out(known: Known) -> Pixels:
+def held_out(known: Known) -> list[Rows]:
+    """The images of the classes that are not in-distribution, of the training and the test part.
+
+    Raises: ValueError where there are none.
+    """
     parts = [
-        without_classes(part, known.id_classes).images for part in (known.source.train, known.source.test)
+        Rows(part.images, without_classes(part.labels, known.id_classes))
+        for part in (known.source.train, known.source.test)
     ]
-    images = np.concatenate(parts)
-    if not len(images):
+    if not any(len(part) for part in parts):
         raise ValueError(
-            "the OOD set held_out holds the classes that are not in-distribution, and here all of them are. "
-            "Leave some classes out of id_classes, or held_out out of near_ood"
+            f"the OOD set {HELD_OUT} holds the classes that are not in-distribution, and here all of them "
+            f"are. Leave some classes out of id_classes, or {HELD_OUT} out of the OOD sets"
         )
-    return images
+    return parts
 
 
 def _photo_patches(known: Known) -> Pixels:
     from workloads.data.digits import load_photographs
 
     photographs = load_photographs()
-    rng = generator("ood", "photo_patches")
-    return photo_patches(photographs, SIZE // len(photographs), known.shape, rng)
+    # Large patches are fewer: they do not overlap, and there are only two photographs.
+    each = min(SIZE // len(photographs), most_patches(photographs, known.shape))
+    if not each:
+        raise ValueError(
+            f"photo_patches must be smaller than the photographs, 640x427 pixels; got {known.shape[1:]}"
+        )
+    return photo_patches(photographs, each, known.shape, generator("ood", "photo_patches"))
+
+
+def _block_by_block(
+    change: Callable[[Pixels, np.random.Generator], Pixels], name: str
+) -> Callable[[Known], Pixels]:
+    """A set made out of the ID test images by ``change``, which draws for one image after the other: so the
+    blocks, whose intermediate numbers fit into memory, come out as the whole would."""
+
+    def made(known: Known) -> Pixels:
+        rng = generator("ood", name)
+        return np.concatenate([change(block, rng) for block in known.id_test.blocks()])
+
+    return made
 
 
 _MAKERS: dict[str, Callable[[Known], Pixels]] = {
-    "held_out": _held_out,
-    "photo_patches": _photo_patches,
     "uniform": lambda known: synthetic.uniform(SIZE, known.shape, generator("ood", "uniform")),
-    "pixel_permuted": lambda known: synthetic.pixel_permuted(
-        known.id_test, generator("ood", "pixel_permuted")
-    ),
-    "phase_randomised": lambda known: synthetic.phase_randomised(
-        known.id_test, generator("ood", "phase_randomised")
-    ),
+    "gaussian": lambda known: synthetic.gaussian(SIZE, known.shape, generator("ood", "gaussian")),
     "blobs": lambda known: synthetic.blobs(SIZE, known.shape, generator("ood", "blobs")),
+    "pixel_permuted": _block_by_block(synthetic.pixel_permuted, "pixel_permuted"),
+    "phase_randomised": _block_by_block(synthetic.phase_randomised, "phase_randomised"),
+    "photo_patches": _photo_patches,
 }

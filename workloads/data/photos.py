@@ -10,6 +10,12 @@ import numpy.typing as npt
 from workloads.data.images import Pixels
 
 
+def most_patches(photographs: Sequence[npt.NDArray[np.uint8]], shape: tuple[int, int, int]) -> int:
+    """How many patches every one of the photographs holds."""
+    _, height, width = shape
+    return min(int(each.shape[0] // height) * int(each.shape[1] // width) for each in photographs)
+
+
 def photo_patches(
     photographs: Sequence[npt.NDArray[np.uint8]],
     each: int,

@@ -1,73 +1,87 @@
 """Data made ready once, so that a trial only maps files into memory.
 
-``prepare`` reads the source, splits, makes the noise and OOD sets, and writes one folder named by a hash of
-the settings. The folder appears whole or not at all; several processes may prepare the same data at once.
+``prepare`` reads the sources, splits, makes the noise and OOD sets, and writes one folder named by a hash of
+their content: so other raw files never give old arrays, and a trial finds its data by the hash it was planned
+with. The folder appears whole or not at all; several processes may prepare the same data at once.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import hashlib
-import json
-import shutil
-import time
-import uuid
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from workloads.contract import DataConfig, DataFacts, DataMissing, NoiseConfig, SealedTest, Stage
-from workloads.data.assembly import Assembled, assemble
+from workloads.data.assembly import assemble, stated_normalisation
 from workloads.data.images import Images, Pixels
-
-FORMAT = 1
-"""Raised when the same settings give other files than before: old folders are then no longer looked at."""
+from workloads.data.index import Index, facts_of
+from workloads.data.names import set_name
+from workloads.data.stock import Stock
+from workloads.data.workshop import Record, install, misfits, read_record, workshop
+from workloads.data.writing import write
 
 _SEALED_KINDS = frozenset({"test", "near", "far"})
-_FACTS = "facts.json"
-_STALE_SECONDS = 24 * 3600
 
-__all__ = ["FORMAT", "Images", "PreparedData", "folder", "prepare", "verify"]
+__all__ = ["Images", "PreparedData", "folder", "prepare", "verify"]
 
 
-def folder(data: DataConfig, noise: NoiseConfig, root: Path) -> Path:
-    """Where these data are, or will be, prepared."""
-    settings = {"format": FORMAT, "data": dataclasses.asdict(data), "noise": dataclasses.asdict(noise)}
-    text = json.dumps(settings, sort_keys=True)
-    return root / f"{data.source}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+def folder(data: DataConfig, noise: NoiseConfig, root: Path, data_hash: str | None = None) -> Path:
+    """Where these data are prepared.
+
+    Args:
+        data_hash: of the prepared data (``DataFacts.hash``); None: of those prepared last with these
+            settings.
+    Raises: DataMissing where nothing was ever prepared with these settings.
+    """
+    if data_hash is None:
+        latest = Index(data, noise, root).latest()
+        if latest is None:
+            raise DataMissing(f"no data were prepared in {root} with these settings. Run prepare first")
+        data_hash = latest.hash
+    return root / f"{set_name(data.source)}-{data_hash}"
 
 
-def prepare(data: DataConfig, noise: NoiseConfig, root: Path) -> DataFacts:
+def prepare(data: DataConfig, noise: NoiseConfig, root: Path, sources: Path | None = None) -> DataFacts:
     """Make the data ready under ``root``, unless they are; a damaged folder is made again.
 
     The check for damage is cheap (every file is there and has its size); :func:`verify` reads every byte.
 
-    Raises: ValueError for settings that name unknown or impossible sets; DataMissing where the source's
-        files are not there.
+    Args:
+        sources: holds one folder of raw files for each source of the catalogue; not needed for the digits,
+            for synthetic sets and for paths.
+    Raises: ValueError for settings that name unknown or impossible sets, and for damaged raw files;
+        DataMissing where a source's files are not there.
     """
-    target = folder(data, noise, root)
-    record = _read_record(target)
-    if record is None or _misfits(target, record, record["files"]):
-        record = _build(assemble(data, noise), target)
-    return _facts(record)
+    stock = Stock(data, root, sources)
+    stated_normalisation(data)
+    index = Index(data, noise, root)
+    facts = index.facts(stock.hashes)
+    if facts is not None and _whole(folder(data, noise, root, facts.hash)):
+        return facts
+    with workshop(root, set_name(data.source)) as made:
+        record = write(assemble(data, noise, stock), made)
+        # The folder may be there, made of other raw files with the same pixels: then its own facts stay, and
+        # ours, which tell where these pixels are from, go into the index.
+        facts = facts_of(record["facts"])
+        install(made, folder(data, noise, root, facts.hash), record, _read)
+    index.note(stock.hashes, facts)
+    return facts
 
 
-def verify(data: DataConfig, noise: NoiseConfig, root: Path) -> list[str]:
+def verify(data: DataConfig, noise: NoiseConfig, root: Path, data_hash: str | None = None) -> list[str]:
     """Every fault of the prepared folder, reading every byte; an empty list where all is well."""
-    target = folder(data, noise, root)
-    record = _read_record(target)
+    target = folder(data, noise, root, data_hash)
+    record = _read(target)
     if record is None:
-        return [f"{target / _FACTS} is missing or damaged"]
-    faults = _misfits(target, record, record["files"])
+        return [f"{target / 'facts.json'} is missing or damaged"]
+    faults = misfits(target, record, record["files"])
     return faults or [
         f"{target / name} does not hold what was written (its hash differs)"
         for name, wanted in record["files"].items()
-        if hashlib.sha256((target / name).read_bytes()).hexdigest() != wanted["sha256"]
+        if _content(target / name) != wanted["sha256"]
     ]
 
 
@@ -78,24 +92,36 @@ class PreparedData:
     nothing else here needs those files to be there.
     """
 
-    def __init__(self, target: Path, record: dict[str, Any], stage: Stage) -> None:
+    def __init__(self, target: Path, record: Record, stage: Stage, data: DataConfig) -> None:
         self._folder = target
         self._record = record
         self._stage = stage
+        self._stated = stated_normalisation(data)
 
     @classmethod
-    def open(cls, data: DataConfig, noise: NoiseConfig, root: Path, *, stage: Stage) -> PreparedData:
+    def open(
+        cls,
+        data: DataConfig,
+        noise: NoiseConfig,
+        root: Path,
+        *,
+        stage: Stage,
+        data_hash: str | None = None,
+    ) -> PreparedData:
         """Open what ``prepare`` made with the same settings.
 
+        Args:
+            data_hash: of the data to open: no raw files are needed then, nor any other file beside the
+                prepared folder. None: those prepared last with these settings.
         Raises: DataMissing where it is not there, or a file that this stage may read is damaged.
         """
-        target = folder(data, noise, root)
-        record = _read_record(target)
+        target = folder(data, noise, root, data_hash)
+        record = _read(target)
         if record is None:
             raise DataMissing(f"no prepared data in {target}. Run prepare with the same settings first")
-        opened = cls(target, record, stage)
+        opened = cls(target, record, stage, data)
         names = [name for name in record["files"] if opened._may_read(record["files"][name]["kind"])]
-        faults = _misfits(target, record, names)
+        faults = misfits(target, record, names)
         if faults:
             raise DataMissing("; ".join(faults) + ". Run prepare again: it makes a damaged folder anew")
         return opened
@@ -103,20 +129,21 @@ class PreparedData:
     @cached_property
     def facts(self) -> DataFacts:
         """What the data turned out to be (numbers and hashes, also of the sealed sets)."""
-        return _facts(self._record)
+        return facts_of(self._record["facts"])
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Mean of each channel over the training images, pixels in [0, 1]."""
-        return tuple(self._record["mean"])
+        """Mean of each channel, pixels in [0, 1]: over the training images, or as stated for the source."""
+        return self._stated[0] if self._stated else tuple(self._record["mean"])
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Standard deviation of each channel over the training images, pixels in [0, 1]; never 0."""
-        return tuple(self._record["std"])
+        """Standard deviation of each channel, pixels in [0, 1], as ``mean``; never 0."""
+        return self._stated[1] if self._stated else tuple(self._record["std"])
 
     def train(self) -> Images:
-        """The training images: read-only, mapped into memory."""
+        """The training images, mapped into memory: what is written to them stays in this process, and
+        ``torch.from_numpy`` takes them without a copy."""
         return self._labelled("train")
 
     def validation(self) -> Images:
@@ -154,86 +181,29 @@ class PreparedData:
         return {name: self._pixels(name) for name, each in self.facts.sets.items() if each["kind"] == kind}
 
     def _pixels(self, name: str) -> Pixels:
-        pixels: Pixels = np.load(self._folder / f"{name}.npy", mmap_mode="r")
+        pixels: Pixels = np.load(self._folder / f"{name}.npy", mmap_mode="c")
         return pixels
 
 
-def _read_record(target: Path) -> dict[str, Any] | None:
+def _read(target: Path) -> Record | None:
     """What ``facts.json`` says, or None where it is missing or unreadable."""
+    record = read_record(target, ("facts", "mean", "std"))
     try:
-        record: dict[str, Any] = json.loads((target / _FACTS).read_text())
-        _facts(record)
-        whole = {"mean", "std", "files"} <= record.keys()
-    except (OSError, ValueError, TypeError, KeyError):
+        if record is not None:
+            facts_of(record["facts"])
+    except (TypeError, KeyError):
         return None
-    return record if whole else None
-
-
-def _misfits(target: Path, record: dict[str, Any], names: Sequence[str] | dict[str, Any]) -> list[str]:
-    """The files among ``names`` that are missing or do not have the size that was written."""
-    faults = []
-    for name in names:
-        path, size = target / name, record["files"][name]["size"]
-        found = path.stat().st_size if path.is_file() else None
-        if found != size:
-            faults.append(f"{path} is " + ("missing" if found is None else f"{found} bytes, not {size}"))
-    return faults
-
-
-def _facts(record: dict[str, Any]) -> DataFacts:
-    values = dict(record["facts"])
-    return DataFacts(**{**values, "image_shape": tuple(values["image_shape"])})
-
-
-def _build(assembled: Assembled, target: Path) -> dict[str, Any]:
-    """Write everything beside ``target``, then move it there in one step."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target)
-    workshop = target.parent / f".{target.name}.{uuid.uuid4().hex}"
-    workshop.mkdir()
-    try:
-        files = {}
-        for name, (kind, array) in assembled.arrays.items():
-            np.save(workshop / f"{name}.npy", array)
-            content = (workshop / f"{name}.npy").read_bytes()
-            digest = hashlib.sha256(content).hexdigest()
-            files[f"{name}.npy"] = {"kind": kind, "size": len(content), "sha256": digest}
-        made = {
-            "facts": dataclasses.asdict(assembled.facts),
-            "mean": list(assembled.mean),
-            "std": list(assembled.std),
-            "files": files,
-        }
-        text = json.dumps(made, indent=1) + "\n"
-        (workshop / _FACTS).write_text(text)
-        return _install(workshop, target, json.loads(text))
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
-
-
-def _install(workshop: Path, target: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Move the finished workshop to ``target``; returns the record that is in force there."""
-    try:
-        workshop.rename(target)
-        return record
-    except OSError:
-        if not target.is_dir():
-            raise
-    found = _read_record(target)
-    if found is not None and not _misfits(target, found, found["files"]):
-        return found  # Another process was first.
-    # Repaired file by file: several processes may do so at once, and no file that is good ever goes away.
-    # Facts of other content go first and ours come last, so that they never vouch for a half-repaired folder.
-    if found != record:
-        (target / _FACTS).unlink(missing_ok=True)
-    for name in (*record["files"], _FACTS):
-        (workshop / name).replace(target / name)
     return record
 
 
-def _sweep(target: Path) -> None:
-    """Remove workshops of processes that were killed; a young one may still be at work."""
-    for workshop in target.parent.glob(f".{target.name}.*"):
-        with contextlib.suppress(OSError):
-            if time.time() - workshop.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(workshop)
+def _whole(target: Path) -> bool:
+    record = _read(target)
+    return record is not None and not misfits(target, record, record["files"])
+
+
+def _content(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -28,10 +28,8 @@ def build_loss(name: str, params: Mapping[str, Any], context: LossContext) -> Lo
     Raises: ValueError where the name or a parameter is unknown or wrong.
     """
     entry = LOSSES.get(name)
-    if entry is not None and entry.path is None:
-        raise ValueError(f"loss {name!r} cannot be run by this version. {entry.missing}")
     path = name if entry is None else entry.path
-    if path is None or ":" not in path:
+    if ":" not in path:
         raise ValueError(
             f"loss must be one of {', '.join(LOSSES)} or an import path package.module:Class; got {name!r}"
         )

@@ -25,8 +25,6 @@ def build_model(
     entry = MODELS.get(config.name)
     if entry is None:
         raise ValueError(f"model must be one of {', '.join(MODELS)}; got {config.name!r}")
-    if entry.path is None:
-        raise ValueError(f"model {config.name!r} cannot be run by this version. {entry.missing}")
     unknown = set(config.params) - set(entry.parameters)
     if unknown:
         known = ", ".join(entry.parameters) or "none"

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workloads.contract import TrialConfig
+from workloads.data.images import Pixels
 from workloads.data.prepared import PreparedData
 from workloads.evaluation.calibration import (
     at_bound,
@@ -61,17 +62,16 @@ def measure(
         sets.
     """
     test, validation = data.test(), data.validation()
+
+    def seen(images: Pixels) -> Outputs:
+        return predict(model, loss, normalise, images, config.training.precision)
+
     sets = {
-        "id_test": _Set("test", predict(model, loss, normalise, test.images), np.array(test.labels)),
-        "id_validation": _Set(
-            "validation", predict(model, loss, normalise, validation.images), np.array(validation.labels)
-        ),
+        "id_test": _Set("test", seen(test.images), np.array(test.labels)),
+        "id_validation": _Set("validation", seen(validation.images), np.array(validation.labels)),
+        **{name: _Set("noise", seen(images), None) for name, images in data.noise().items()},
         **{
-            name: _Set("noise", predict(model, loss, normalise, images), None)
-            for name, images in data.noise().items()
-        },
-        **{
-            name: _Set(str(data.facts.sets[name]["kind"]), predict(model, loss, normalise, images), None)
+            name: _Set(str(data.facts.sets[name]["kind"]), seen(images), None)
             for name, images in data.ood().items()
         },
     }

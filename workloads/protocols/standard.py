@@ -11,9 +11,9 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -35,7 +35,7 @@ from workloads.training.checkpoint import (
     write_checkpoint,
 )
 from workloads.training.engine import Engine
-from workloads.training.inference import predict
+from workloads.training.inference import as_tensor, predict
 from workloads.training.numerics import reproducible
 from workloads.training.seeds import derive_seed
 from workloads.training.storage import write_json
@@ -57,7 +57,7 @@ def run_standard(
             report(each)
         return result
     place = torch.device(device)
-    with reproducible(place, threads):
+    with reproducible(place, threads, tf32=config.training.precision == "tf32"):
         return _Trial(config, folder, data_root, place).run(report)
 
 
@@ -68,7 +68,9 @@ class _Trial:
         self.config = config
         self.folder = folder
         self.device = device
-        self.data = PreparedData.open(config.data, config.noise, data_root, stage=config.stage)
+        self.data = PreparedData.open(
+            config.data, config.noise, data_root, stage=config.stage, data_hash=config.data_hash
+        )
         if self.data.facts.hash != config.data_hash:
             raise ValueError(
                 f"the prepared data must be those that the trial was planned with (hash {config.data_hash}); "
@@ -77,8 +79,8 @@ class _Trial:
         self.normalise = Normaliser(self.data.mean, self.data.std, device)
         validation = self.data.validation()
         self.validation_labels = np.array(validation.labels)
-        self.validation_images = _resident(validation.images, device)
-        self.noise = {name: _resident(images, device) for name, images in self.data.noise().items()}
+        self.validation_images = as_tensor(validation.images).to(device)
+        self.noise = {name: as_tensor(images).to(device) for name, images in self.data.noise().items()}
         self.engine = self._engine()
         self.reports: list[EpochReport] = []
         self.train_seconds = 0.0
@@ -118,7 +120,8 @@ class _Trial:
         model = build_model(config.model, facts.image_shape, facts.num_classes, loss.head)
         model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         labels = torch.from_numpy(np.array(train.labels)).to(self.device)
-        batches = Batches(_resident(train.images, self.device), labels, config.training, config.seed)
+        images = as_tensor(train.images).to(self.device)
+        batches = Batches(images, labels, facts.num_classes, config.training, config.seed)
         return Engine(model, loss.to(self.device), batches, self.normalise, config.training, config.seed)
 
     def _continue(self) -> None:
@@ -139,13 +142,10 @@ class _Trial:
         """Validation and noise, by the headline score."""
         started = time.perf_counter()
         engine, evaluation = self.engine, self.config.evaluation
-        logits = predict(engine.model, engine.loss, self.normalise, self.validation_images).logits
+        logits = self._logits(self.validation_images)
         known = score(evaluation.headline, logits)
         unknown = {
-            name: score(
-                evaluation.headline, predict(engine.model, engine.loss, self.normalise, images).logits
-            )
-            for name, images in self.noise.items()
+            name: score(evaluation.headline, self._logits(images)) for name, images in self.noise.items()
         }
         labels = self.validation_labels
         metrics = {
@@ -157,12 +157,16 @@ class _Trial:
         self.evaluation_seconds += time.perf_counter() - started
         return EpochReport(engine.epoch, metrics)
 
+    def _logits(self, images: Tensor) -> npt.NDArray[np.float32]:
+        engine, precision = self.engine, self.config.training.precision
+        return predict(engine.evaluated, engine.loss, self.normalise, images, precision).logits
+
     def _finish(self) -> TrialResult:
         metrics = dict(self.reports[-1].metrics)
         if self.config.stage != "search":
             started = time.perf_counter()
             measured = measure(
-                self.engine.model, self.engine.loss, self.normalise, self.data, self.config, self.folder
+                self.engine.evaluated, self.engine.loss, self.normalise, self.data, self.config, self.folder
             )
             metrics.update(measured)
             self.evaluation_seconds += time.perf_counter() - started
@@ -176,11 +180,6 @@ class _Trial:
         if self.config.stage == "search":
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
         return result
-
-
-def _resident(images: np.ndarray[Any, Any], device: torch.device) -> Tensor:
-    # Copied, because memory-mapped files are read-only and torch would warn.
-    return torch.from_numpy(np.array(images)).to(device)
 
 
 def _write_result(path: Path, key: str, result: TrialResult, reports: list[EpochReport]) -> None:

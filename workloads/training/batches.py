@@ -1,24 +1,22 @@
-"""Training data on the device: a batch is one gather from a resident uint8 tensor."""
+"""Training batches: one gather from a uint8 array, augmented and normalised as a whole."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from workloads.contract import TrainingConfig
+from workloads.training.augmentation import augment, check, draw, erase, mix, repeated
 from workloads.training.seeds import generator
-
-PADDING_SHARE = 8
-"""Crops are padded by 1/8 of the image's height: the usual 4 pixels at 32x32."""
 
 
 class Normaliser:
-    """uint8 pixels to float32 with the training data's mean 0 and standard deviation 1 in each channel."""
+    """uint8 pixels to float32 with a mean and a standard deviation for each channel."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        """``mean`` and ``std`` are of pixels in [0, 1]."""
         self.mean = torch.tensor(mean, dtype=torch.float32, device=device).mul(255).reshape(1, -1, 1, 1)
         self.std = torch.tensor(std, dtype=torch.float32, device=device).mul(255).reshape(1, -1, 1, 1)
 
@@ -28,56 +26,75 @@ class Normaliser:
 
 
 class Batches:
-    """Batches of one training set in an order that depends on the seed and the epoch only.
+    """Batches of one training set: order and augmentation are functions of the seed and the epoch only.
 
-    Every image is seen once an epoch; the last batch may be smaller. A last batch of a single image is joined
-    to the one before it, because batch norm needs two.
+    Every image is seen ``augmentation.repeats`` times an epoch; the last batch may be smaller. A last batch
+    of a single image is joined to the one before it, because batch norm needs two.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, config: TrainingConfig, seed: int) -> None:
+    def __init__(
+        self, images: Tensor, labels: Tensor, num_classes: int, config: TrainingConfig, seed: int
+    ) -> None:
         """Images uint8 [N, C, H, W] and labels int64 [N], both on the device they stay on.
 
-        Raises: ValueError for fewer than two images or a batch size below 2.
+        Raises: ValueError for fewer than two images, a batch size below 2, a label that is not a class, or an
+            augmentation that cannot be done to these images.
         """
         if len(labels) < 2 or config.batch_size < 2:
             raise ValueError(
                 f"training needs two images or more, in batches of two or more; "
                 f"got {len(labels)} images, batch_size {config.batch_size}"
             )
+        lowest, highest = (int(label) for label in labels.aminmax())
+        if lowest < 0 or highest >= num_classes:
+            wrong = lowest if lowest < 0 else highest
+            raise ValueError(f"labels must be class indices in 0..{num_classes - 1}; got {wrong}")
+        channels, height, width = images.shape[1:]
+        self.image_shape = (channels, height, width)
+        check(config.augmentation, self.image_shape)
+        self.images = images
         self.labels = labels
+        self.num_classes = num_classes
         self.augmentation = config.augmentation
         self.seed = seed
-        self.ends = _ends(len(labels), config.batch_size)
-        height, width = images.shape[2:]
-        self.padding = 0 if self.augmentation == "none" else max(1, height // PADDING_SHARE)
-        # A view on every crop of every padded image: a batch of random crops is a single gather.
-        self.crops = F.pad(images, [self.padding] * 4).unfold(2, height, 1).unfold(3, width, 1)
+        self.ends = _ends(len(labels) * config.augmentation.repeats, config.batch_size)
 
     def __len__(self) -> int:
+        """Steps an epoch."""
         return len(self.ends)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of an epoch (1-based): images uint8 [batch, C, H, W], labels int64 [batch]."""
-        device = self.labels.device
-        count = len(self.labels)
-        order = torch.randperm(count, generator=generator(self.seed, "order", epoch)).to(device)
-        shifts = torch.zeros(2, count, dtype=torch.int64)
-        flips = torch.zeros(count, dtype=torch.bool)
-        if self.augmentation != "none":
-            source = generator(self.seed, "augmentation", epoch)
-            shifts = torch.randint(2 * self.padding + 1, (2, count), generator=source)
-            if self.augmentation == "crop_flip":
-                flips = torch.rand(count, generator=source) < 0.5
-        top, left = shifts.to(device)
-        flips = flips.to(device)
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the targets are mixtures of labels."""
+        return self.augmentation.mixup > 0 or self.augmentation.cutmix > 0
+
+    def epoch(self, epoch: int, normalise: Normaliser) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The batches of an epoch (1-based).
+
+        Yields: images float32 [batch, C, H, W], normalised; labels int64 [batch]; targets, which are the
+            labels, or (mixup, cutmix) probabilities float32 [batch, classes].
+        """
+        order = torch.randperm(len(self.labels), generator=generator(self.seed, "order", epoch))
+        order = repeated(order, self.augmentation)
+        positions = torch.arange(len(order))
+        draws = draw(self.augmentation, self.seed, epoch, positions, self.image_shape).to(self.device)
+        order = order.to(self.device)
         start = 0
         for end in self.ends:
-            batch = order[start:end]
-            images = self.crops[batch, :, top[start:end], left[start:end]]
-            if self.augmentation == "crop_flip":
-                images = torch.where(flips[start:end, None, None, None], images.flip(3), images)
-            yield images, self.labels[batch]
+            batch, decided = order[start:end], draws[start:end]
             start = end
+            labels = self.labels[batch]
+            images = normalise(augment(self.images[batch], decided, self.augmentation))
+            images = erase(images, decided)
+            if self.mixes:
+                mixed, targets = mix(images, labels, self.num_classes, decided, self.augmentation)
+                yield mixed, labels, targets
+            else:
+                yield images, labels, labels
 
 
 def _ends(count: int, batch_size: int) -> list[int]:

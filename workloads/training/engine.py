@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from workloads.contract import TrainingConfig, TrainingDiverged
 from workloads.head import HeadOutput
 from workloads.losses.base import Loss
 from workloads.models.base import Classifier
 from workloads.training.batches import Batches, Normaliser
+from workloads.training.compilation import compiled
+from workloads.training.numerics import autocast
+from workloads.training.optimizers import build_optimizer
 from workloads.training.schedule import learning_rate
 from workloads.training.seeds import derive_seed
 
@@ -33,6 +37,10 @@ class Engine:
         config: TrainingConfig,
         seed: int,
     ) -> None:
+        if batches.mixes and loss.targets == "hard":
+            raise ValueError(
+                f"augmentation: mixup and cutmix mix labels, and {type(loss).__name__} takes hard labels only"
+            )
         self.model = model
         self.loss = loss
         self.batches = batches
@@ -41,12 +49,19 @@ class Engine:
         self.seed = seed
         self.epoch = 0
         """Finished epochs."""
+        self.parameters = [p for p in (*model.parameters(), *loss.parameters()) if p.requires_grad]
+        """Every trainable parameter, of the model and of the loss."""
         self.optimizer = build_optimizer(model, loss, config)
+        self.average: AveragedModel | None = None
+        if config.ema_decay is not None:
+            average = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+        self._forward = compiled(model, config, batches.device)
 
     @property
-    def parameters(self) -> list[nn.Parameter]:
-        """Every trainable parameter, of the model and of the loss."""
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
+    def evaluated(self) -> Classifier:
+        """The model that is measured: the running mean of the weights, where the recipe asks for one."""
+        return self.model if self.average is None else cast(Classifier, self.average.module)
 
     def train_epoch(self) -> dict[str, float]:
         """Train one epoch.
@@ -60,42 +75,46 @@ class Engine:
         torch.manual_seed(derive_seed(self.seed, "step", epoch))
         self.model.train()
         self.loss.train()
-        device = self.batches.labels.device
+        device = self.batches.device
+        # Summed on the device: nothing in an epoch waits for it.
         loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         correct = torch.zeros((), dtype=torch.int64, device=device)
         steps = len(self.batches)
-        rate = 0.0
-        for index, (images, labels) in enumerate(self.batches.epoch(epoch)):
+        rate, seen = 0.0, 0
+        for index, (images, labels, targets) in enumerate(self.batches.epoch(epoch, self.normalise)):
             step = (epoch - 1) * steps + index
             self.loss.set_progress(step / (self.config.epochs * steps))
             rate = learning_rate(self.config, step, steps)
-            value, hits = self._step(self.normalise(images), labels, rate)
+            value, hits = self._step(images, labels, targets, rate)
             loss_sum += value * len(labels)
             correct += hits
-        count = len(self.batches.labels)
-        mean_loss = float(loss_sum) / count
+            seen += len(labels)
+        mean_loss = float(loss_sum) / seen
         self._check_finite(epoch, mean_loss)
         self.epoch = epoch
         self.loss.set_progress(epoch / self.config.epochs)
         return {
             "train/loss": mean_loss,
-            "train/accuracy": int(correct) / count,
+            "train/accuracy": int(correct) / seen,
             "train/lr": rate,
             **{f"loss/{name}": value for name, value in self.loss.stats().items()},
         }
 
-    def _step(self, images: Tensor, labels: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-        """One optimiser step; the loss and the number of hits stay on the device, so nothing waits for it."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["lr_scale"]
-        output: HeadOutput = self.model(images)
-        value: Tensor = self.loss(output, labels)
-        self.optimizer.zero_grad(set_to_none=True)
+    def _step(self, images: Tensor, labels: Tensor, targets: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+        """One optimiser step; the loss and the number of hits stay on the device."""
+        self.optimizer.set_rate(rate)
+        with autocast(self.config.precision, images.device):
+            output: HeadOutput = self._forward(images)
+        value: Tensor = self.loss(output, targets)
+        self.optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         if self.config.clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.config.clip_grad_norm)
         self.optimizer.step()
-        hits = (self.loss.eval_logits(output.detach()).argmax(dim=1) == labels).sum()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        with torch.no_grad():
+            hits = (self.loss.eval_logits(output.detach()).argmax(dim=1) == labels).sum()
         return value.detach(), hits
 
     def _check_finite(self, epoch: int, mean_loss: float) -> None:
@@ -114,44 +133,22 @@ class Engine:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        return {
+        state = {
             "epoch": self.epoch,
             "model": self.model.state_dict(),
             "loss": self.loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue after the epoch that ``state`` was taken at."""
         self.model.load_state_dict(state["model"])
         self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.epoch = state["epoch"]
         self.loss.set_progress(self.epoch / self.config.epochs)
-
-
-def build_optimizer(model: Classifier, loss: Loss, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimiser of the recipe.
-
-    A loss's own parameters are a group without weight decay, at the loss's multiple of the learning rate; so
-    are, at the full rate, those of the model that must not be decayed.
-    """
-    undecayed = set(model.undecayed())
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {
-            "params": [p for p in trained if p not in undecayed],
-            "weight_decay": config.weight_decay,
-            "lr_scale": 1.0,
-        },
-        {"params": [p for p in trained if p in undecayed], "weight_decay": 0.0, "lr_scale": 1.0},
-        {
-            "params": [p for p in loss.parameters() if p.requires_grad],
-            "weight_decay": 0.0,
-            "lr_scale": loss.lr_scale,
-        },
-    ]
-    groups = [group for group in groups if group["params"]]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from workloads.contract import TrainingDiverged
+from workloads.contract import Precision, TrainingDiverged
 from workloads.losses.base import Loss
 from workloads.models.base import Classifier
 from workloads.training.batches import Normaliser
+from workloads.training.numerics import autocast
 
 CPU_BATCH = 64
 """Activations of a batch should stay in cache: 64 small images took two thirds of the time of 256."""
@@ -29,24 +29,37 @@ class Outputs:
     """What enters the head, [N, features]."""
 
 
+def as_tensor(images: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """The array as a tensor: the same memory where it may be written to (a private mapping of a file)."""
+    return torch.from_numpy(images if images.flags.writeable else images.copy())
+
+
 @torch.no_grad()
 def predict(
-    model: Classifier, loss: Loss, normalise: Normaliser, images: npt.NDArray[Any] | torch.Tensor
+    model: Classifier,
+    loss: Loss,
+    normalise: Normaliser,
+    images: npt.NDArray[np.uint8] | torch.Tensor,
+    precision: Precision = "float32",
 ) -> Outputs:
     """Evaluate images uint8 [N, C, H, W] in batches, in evaluation mode and without gradients.
+
+    Args:
+        images: on any device; an array is read where it lies.
+        precision: as the model was trained.
 
     Raises: TrainingDiverged where a logit is not finite.
     """
     model.eval()
     loss.eval()
     device = next(model.parameters()).device
-    # Copied, because memory-mapped files are read-only and torch would warn.
-    resident = images if isinstance(images, torch.Tensor) else torch.from_numpy(np.array(images))
+    resident = images if isinstance(images, torch.Tensor) else as_tensor(images)
     logits, features = [], []
     size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
     for start in range(0, len(resident), size):
         batch = resident[start : start + size]
-        output = model(normalise(batch.to(device)))
+        with autocast(precision, device):
+            output = model(normalise(batch.to(device)))
         assert output.features is not None
         logits.append(loss.eval_logits(output).float())
         features.append(output.features.float())

@@ -6,22 +6,39 @@ import math
 
 from workloads.contract import TrainingConfig
 
+ONE_CYCLE_RISE = 0.3
+ONE_CYCLE_START = 25.0
+ONE_CYCLE_END = 1e4
+
 
 def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int) -> float:
     """The rate of optimiser step ``step`` (0-based, over the whole training).
 
-    Warm-up is linear and reaches ``config.lr`` with its last step. ``cosine`` then falls to zero, which it
-    would reach one step after the last; ``step`` multiplies by ``gamma`` at each milestone, a fraction of the
-    whole training, warm-up included.
+    Warm-up is linear and reaches ``config.lr`` with its last step. ``cosine`` then falls to ``min_lr``, which
+    it would reach one step after the last; ``step`` multiplies by ``gamma`` at each milestone, a fraction of
+    the whole training, warm-up included. ``one_cycle`` rises on a cosine from lr / 25 to ``lr`` over the
+    first three tenths of the training and falls on another to lr / 250,000 (the defaults of torch's
+    OneCycleLR, Smith and Topin 2018); it has its own warm-up.
     """
     total = config.epochs * steps_per_epoch
     warmup = config.warmup_epochs * steps_per_epoch
     if step < warmup:
         return config.lr * (step + 1) / warmup
     if config.schedule == "cosine":
-        return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+        return _cosine(config.lr, config.min_lr, (step - warmup) / (total - warmup))
+    if config.schedule == "one_cycle":
+        start, last = config.lr / ONE_CYCLE_START, total - 1
+        peak = ONE_CYCLE_RISE * total - 1
+        if step <= peak:
+            return _cosine(start, config.lr, step / peak)
+        return _cosine(config.lr, start / ONE_CYCLE_END, (step - peak) / (last - peak))
     if config.schedule == "step":
         # Rounded, because 0.7 * 10 steps would otherwise be 7.000000000000001.
         passed = sum(step >= round(milestone * total, 6) for milestone in config.milestones)
         return config.lr * config.gamma**passed
     return config.lr
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    """From ``start`` at share 0 to ``end`` at share 1."""
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))

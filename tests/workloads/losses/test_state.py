@@ -16,7 +16,7 @@ from workloads.losses.base import Loss, LossContext
 from workloads.losses.build import build_loss
 from workloads.losses.catalogue import LOSSES
 from workloads.models.base import Classifier
-from workloads.training.engine import build_optimizer
+from workloads.training.optimizers import build_optimizer
 
 CONTEXT = LossContext(1094, 4, (503, 302, 181, 108))
 LEARNED = [case for case in CASES if case.learned]
