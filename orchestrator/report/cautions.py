@@ -32,6 +32,7 @@ def cautions(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
         found += _at_edge(spec, record, arm)
         found += _saturated(record, arm)
         found += _temperature_at_bound(spec, record, arm)
+    found += _data(record)
     return tuple(found)
 
 
@@ -52,6 +53,31 @@ def progress(spec: StudySpec, record: StudyRecord) -> str:
     planned = len(spec.arms) * len(spec.confirm.seeds)
     state = "Finished" if is_finished(spec, record) else "Not finished"
     return f"{state}: {complete} of {numbers.counted(planned, 'confirm trial')} complete"
+
+
+def _data(record: StudyRecord) -> list[str]:
+    """What the test sets have besides their content that a network could tell them by, or has seen."""
+    sets = record.sessions[-1].get("data", {}).get("sets", {}) if record.sessions else {}
+    known = sets.get("train", {}).get("encoding")
+    real = {name: each for name, each in sets.items() if each["kind"] in ("near", "far")}
+    other = [
+        f"{name} ({each['encoding']})"
+        for name, each in real.items()
+        if each.get("encoding") not in (None, known, "synthetic")
+    ]
+    found = []
+    if other and known not in (None, "synthetic"):
+        found.append(
+            f"OOD sets that were not compressed like the {known} training images: {', '.join(other)}. Traces of "
+            "the compression alone may tell them apart."
+        )
+    found += [
+        f"{name}: {numbers.counted(int(each['duplicates_of_train']), 'image')} with exactly the pixels of a "
+        "training image; counted, not left out."
+        for name, each in sets.items()
+        if each.get("duplicates_of_train")
+    ]
+    return found
 
 
 def _failed(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:

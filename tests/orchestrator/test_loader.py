@@ -104,6 +104,20 @@ def test_a_loss_of_ones_own_is_named_by_import_path_and_takes_any_parameter() ->
     )
 
 
+def test_folders_are_named_from_where_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = HEAD.replace("source: digits, id_classes: [0, 1, 2, 3]", "source: ./pets@32")
+    text = (
+        text.replace("[held_out]", "[../cats]") + "model: small_cnn_8x8\narms:\n  cross_entropy: {lr: 0.1}\n"
+    )
+    data = parse_study(text, "small.yaml").data
+    assert data.source == f"{tmp_path / 'pets'}@32"
+    assert data.near_ood == (str(tmp_path.parent / "cats"),)
+    assert data.far_ood == ("blobs",)
+
+
 def test_a_model_is_named_short_or_with_its_parameters_and_is_completed() -> None:
     default = ModelConfig("small_cnn_8x8", {"width": 16})
     assert parsed("  cross_entropy:").model == default

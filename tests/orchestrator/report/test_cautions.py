@@ -115,3 +115,20 @@ def test_an_unfinished_study_is_provisional() -> None:
     assert cautions(SPEC, Story().opened().record())[0] == (
         "Not finished: 0 of 15 confirm trials complete: what is shown is provisional."
     )
+
+
+def test_sets_that_differ_in_compression_or_repeat_training_images_are_named() -> None:
+    story = whole_story()
+    opened = next(event for event in story.events if event["event"] == "opened")
+    opened["data"]["sets"] = {
+        "train": {"kind": "train", "encoding": "jpeg"},
+        "test": {"kind": "test", "encoding": "jpeg", "duplicates_of_train": 2},
+        "held_out": {"kind": "near", "encoding": "jpeg", "duplicates_of_train": 0},
+        "patches": {"kind": "far", "encoding": "png", "duplicates_of_train": 0},
+        "blobs": {"kind": "far", "encoding": "synthetic"},
+    }
+    found = cautions(SPEC, story.record())
+    (compression,) = [text for text in found if "compressed" in text]
+    assert "not compressed like the jpeg training images: patches (png)." in compression
+    assert "test: 2 images with exactly the pixels of a training image; counted, not left out." in found
+    assert not any(text.startswith("held_out") for text in found)
