@@ -25,6 +25,8 @@ from orchestrator.errors import Interrupted, StudyChanged, StudyFailed, Unavaila
 from orchestrator.execution.display import Display
 from orchestrator.execution.folder import claimed
 from orchestrator.execution.provenance import session_facts
+from orchestrator.study import terms
+from orchestrator.study.resolve import trial_config
 from orchestrator.study.spec import StudySpec
 from orchestrator.tracking.store import artifact_root, check_store, resolve_uri
 from orchestrator.tracking.tracker import Tracker, make_writer
@@ -181,8 +183,23 @@ class _Session:
             facts = trial.prepare(self.spec.data, self.spec.noise, self._data_root, self.run.sources)
         except (DataMissing, ValueError) as error:
             raise Unavailable(f"the data of the study: {error}\nNothing was run.") from error
+        if not self.history:
+            self._require_buildable(facts)
         importlib.import_module("orchestrator.execution.tune")
         return facts
+
+    def _require_buildable(self, facts: DataFacts) -> None:
+        """One configuration of every arm, before anything runs: a model too deep for the images, say."""
+        from orchestrator.execution import trial
+
+        configs = []
+        for name, arm in self.spec.arms.items():
+            params = {parameter: terms.example(term) for parameter, term in arm.space.items()}
+            configs.append(trial_config(self.spec, name, params, 0, "search", facts.hash))
+        reasons = zip(self.spec.arms, trial.unbuildable(configs, facts), strict=True)
+        wrong = [f"arms.{name}: {reason}" for name, reason in reasons if reason is not None]
+        if wrong:
+            raise Unavailable("\n".join([*wrong, "Nothing was run."]))
 
     @property
     def _data_root(self) -> Path:

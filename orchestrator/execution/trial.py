@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,26 @@ def prepare(data: DataConfig, noise: NoiseConfig, root: Path, sources: Path) -> 
     from workloads import run
 
     return run.prepare(data, noise, root, sources)
+
+
+def unbuildable(configs: Sequence[TrialConfig], facts: DataFacts) -> list[str | None]:
+    """For each configuration why it cannot be built, or None.
+
+    Asked of another process: building a model loads torch, which the driver does without.
+    """
+    request = {"configs": [config.to_dict() for config in configs], "facts": asdict(facts)}
+    done = subprocess.run(
+        [sys.executable, "-m", "workloads.check"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        # A crash here is no verdict: the trials will say what is wrong.
+        return [None] * len(configs)
+    answers: list[str | None] = json.loads(done.stdout.splitlines()[-1])
+    return answers
 
 
 def request_of(

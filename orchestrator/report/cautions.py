@@ -68,8 +68,8 @@ def _data(record: StudyRecord) -> list[str]:
     found = []
     if other and known not in (None, "synthetic"):
         found.append(
-            f"OOD sets that were not compressed like the {known} training images: {', '.join(other)}. Traces of "
-            "the compression alone may tell them apart."
+            f"OOD sets that were not compressed like the {known} training images: {', '.join(other)}. "
+            "Traces of the compression alone may tell them apart."
         )
     found += [
         f"{name}: {numbers.counted(int(each['duplicates_of_train']), 'image')} with exactly the pixels of a "

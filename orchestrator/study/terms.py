@@ -36,6 +36,11 @@ def values(term: Term) -> tuple[Value, ...]:
     return term.values
 
 
+def example(term: Term) -> Value:
+    """One of its values: the first, or the lowest."""
+    return term.values[0]
+
+
 def size(term: Term) -> int | None:
     """How many values it has; None where it is continuous."""
     if term.kind == "int_uniform":

@@ -87,3 +87,19 @@ def test_a_study_names_the_data_that_are_missing_and_runs_nothing(
     assert "cifar10" in message
     assert "orchestrate data fetch cifar10" in message
     assert "Nothing was run" in message
+
+
+def test_a_study_whose_arms_cannot_be_built_says_so_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "wrong.yaml"
+    study.write_text(
+        "study: wrong\ndata: {source: digits}\nmodel: {name: vit_tiny, params: {patch: 3}}\n"
+        "arms: {cross_entropy: {lr: 0.1}, mine: {loss: 'nobody.wrote:This', lr: 0.1}}\n"
+        "report: {primary: [test/accuracy]}\n"
+    )
+    assert main(["study", str(study), "--out", str(tmp_path / "runs")]) == 2
+    message = capsys.readouterr().err
+    assert "arms.cross_entropy: vit_tiny: patch must divide the image's 8x8; got 3" in message
+    assert "arms.mine: loss 'nobody.wrote:This' cannot be imported" in message
+    assert "Nothing was run" in message
