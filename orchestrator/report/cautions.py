@@ -177,21 +177,28 @@ def edge(term: Term, value: Value) -> str:
 
 def _saturated(record: StudyRecord, arm: str) -> list[str]:
     chosen = chosen_configuration(record, arm)
-    if chosen is None or not _rejects_all_noise(chosen.trials.values()):
+    rate = None if chosen is None else _noise_rate(chosen.trials.values())
+    if rate not in (0.0, 1.0):
         return []
     tied = sum(
-        c.state == "complete" and _rejects_all_noise(c.trials.values())
+        c.state == "complete" and _noise_rate(c.trials.values()) == rate
         for c in arm_record(record, arm).configurations
     )
-    return [
-        f"{arm}: the noise metric is saturated (FPR95 0 on every search seed in "
+    if tied < 2 and rate == 1.0:
+        return []
+    sentence = (
+        f"{arm}: the noise metric is saturated (FPR95 {100 * (rate or 0):.0f} % on every search seed in "
         f"{numbers.counted(max(tied, 1), 'configuration')}); ties were broken by AUROC."
-    ]
+    )
+    if rate == 1.0:
+        sentence += " All noise is accepted: as a guide to real OOD images it says little here."
+    return [sentence]
 
 
-def _rejects_all_noise(trials: Iterable[TrialRecord]) -> bool:
-    values = [last_metrics(t).get("noise/fpr95", math.nan) for t in trials if t.state == "complete"]
-    return bool(values) and all(value == 0 for value in values)
+def _noise_rate(trials: Iterable[TrialRecord]) -> float | None:
+    """The noise FPR95 that all finished seeds have in common, if they have one."""
+    values = {last_metrics(t).get("noise/fpr95", math.nan) for t in trials if t.state == "complete"}
+    return values.pop() if len(values) == 1 else None
 
 
 def _range(term: Term) -> str:

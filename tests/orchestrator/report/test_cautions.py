@@ -74,16 +74,18 @@ def test_three_seeds_are_called_few() -> None:
     assert "p = .25" in found
 
 
-def test_a_saturated_noise_metric_is_a_warning() -> None:
+@pytest.mark.parametrize(("rate", "shown"), [(0.0, "0 %"), (1.0, "100 %")])
+def test_a_saturated_noise_metric_is_a_warning(rate: float, shown: str) -> None:
     story = Story(with_arms("hem")).opened()
     for number in range(3):
         story.configured("hem", number, {"mu.scale": 800.0, "lr": 0.1})
         for seed in (0, 1):
-            story.searched("hem", number, seed, 0.0 if number else 0.4)
+            story.searched("hem", number, seed, rate if number else 0.4)
         story.add("settled", arm="hem", number=number, state="complete", value=0.0, reason="")
     story.selected("hem", 2, {"mu.scale": 800.0, "lr": 0.1})
     found = " ".join(cautions(story.spec, story.record()))
-    assert "hem: the noise metric is saturated (FPR95 0 on every search seed in 2 configurations)" in found
+    assert f"hem: the noise metric is saturated (FPR95 {shown} on every search seed in 2 config" in found
+    assert ("says little here" in found) == (rate == 1.0)
 
 
 def test_a_parameter_at_the_edge_is_a_warning_with_its_range() -> None:
