@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: quickstart test test-fast check format install install-dev clean
+.PHONY: quickstart test test-fast check format bench bench-smoke bench-gpu install install-dev clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/orchestrate study studies/quickstart.yaml $(ARGS)
@@ -26,6 +26,20 @@ check: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# About ten minutes on two idle cores: trials an hour against other ways to run them. Data sets lie in DATA.
+DATA ?= $(or $(ORCHESTRATE_DATA),data)
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.throughput --data $(DATA) $(ARGS)
+
+# Under a minute, on drawn images: that the benchmark runs, not what it would find.
+bench-smoke: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.throughput --drawn --images 128 --only many peak help --trials 3 --rounds 1 \
+		--setting 2,1,0 --peak-batch 4 $(ARGS)
+
+bench-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.gpu --data $(DATA) $(ARGS)
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev

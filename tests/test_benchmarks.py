@@ -23,7 +23,14 @@ from benchmarks.peers.job import Job, Recipe, Setting, read_results, write_resul
 from benchmarks.study import Order, Run
 from orchestrator.campaign.record import StudyRecord, TrialRecord
 from orchestrator.study.loader import parse_study
-from workloads.contract import AugmentationConfig, ModelConfig, TrainingConfig
+from workloads.contract import (
+    AugmentationConfig,
+    DataConfig,
+    DataFacts,
+    ModelConfig,
+    NoiseConfig,
+    TrainingConfig,
+)
 from workloads.data.prepared import PreparedData
 from workloads.evaluation.ood import rejection_metrics
 from workloads.losses.logitnorm import LogitNorm
@@ -109,7 +116,7 @@ def test_a_peer_and_our_engine_reach_the_same_weights_from_the_same_batches() ->
     normalise = Normaliser(MEAN, STD, torch.device("cpu"))
     engine = Engine(own, LogitNorm(0.5), Batches(images, labels, 10, config, 0), normalise, config, 0)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, RECIPE.milestones, RECIPE.gamma)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2], RECIPE.gamma)
     criterion, batch = training.LogitNormLoss(0.5), normalise(images)
     for _ in range(RECIPE.epochs):
         engine.train_epoch()
@@ -127,9 +134,9 @@ def test_the_rates_of_a_peers_epochs_are_those_of_our_steps() -> None:
 
 
 def order_spec(order: Order) -> TrainingConfig:
-    data = material.DataConfig("cifar10", validation_fraction=0.2, far_ood=("svhn",))
-    noise = material.NoiseConfig(size=10)
-    facts = material.DataFacts("", 1, 1, 1, 10, (3, 32, 32), {})
+    data = DataConfig("cifar10", validation_fraction=0.2, far_ood=("svhn",))
+    noise = NoiseConfig(size=10)
+    facts = DataFacts("", 1, 1, 1, 10, (3, 32, 32), {})
     document = order.document("benchmark", material.Material(Path(), data, noise, facts))
     return parse_study(json.dumps(document), "study.yaml").training
 
@@ -188,7 +195,7 @@ def test_rounds_run_their_sides_in_turn_forwards_and_backwards() -> None:
 def test_parity_needs_an_interval_that_holds_zero_and_decides(
     shift: float, spread: float, verdict: str
 ) -> None:
-    steps = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+    steps = (-1.0, -0.5, 0.0, 0.5, 1.0)
     peer = [dict.fromkeys(parity.BOUNDS, 0.5) for _ in steps]
     ours = [dict.fromkeys(parity.BOUNDS, 0.5 + shift + spread * step) for step in steps]
     accuracy = parity.compare(ours, peer)[0]
@@ -203,7 +210,7 @@ def test_the_peak_counts_every_multiplication_of_a_networks_convolutions(name: s
     model = build_model(ModelConfig(name), (3, 32, 32), 10)
     shapes = peak.convolutions(model, 2, torch.device("cpu"))
     counted = sum(n * s.operations // (2 * 2 * (2 if s.first else 3)) for s, n in shapes.items())
-    linear = 10 * model.head.weight.shape[1]  # type: ignore[union-attr, index, operator]
+    linear = 10 * model.head.weight.shape[1]
     assert counted + linear == MODELS[name].facts["macs"]
     assert sum(n for s, n in shapes.items() if s.first) == 1
 
@@ -302,7 +309,9 @@ def test_memory_is_that_of_ray_workers_below_this_process() -> None:
     # 64 MiB and a bare interpreter, which has less than 64.
     assert 2**26 < found.resident < 2**27
     assert 2**26 < found.proportional <= found.resident
-    assert found.beyond == found.resident - found.baseline
+    assert found.beyond == found.resident - found.idle_resident
+    # Python with torch: hundreds of MiB, of which a good part is files.
+    assert 2**27 < found.idle_proportional <= found.idle_resident
 
 
 @pytest.mark.slow
@@ -325,4 +334,4 @@ def test_the_share_of_the_records_is_measured_in_a_study(tmp_path: Path) -> None
     share, opening = json.loads(file.read_text())["figures"]
     assert share["goal"] == "M10"
     assert 0 < share["median"] < 100
-    assert 0 < opening["median"]
+    assert opening["median"] > 0
