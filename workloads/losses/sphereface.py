@@ -38,9 +38,7 @@ class ModifiedSoftmax(Loss):
         return F.cross_entropy(self.restored(output), targets)
 
     def restored(self, output: HeadOutput) -> Tensor:
-        assert output.weight is not None
-        # XW' of the head, divided by the rows' norms: no second product.
-        return output.logits / lengths(output.weight).squeeze(1).clamp_min(SMALLEST)
+        return with_unit_weights(output)
 
 
 class MultiplicativeMargin(Loss):
@@ -158,8 +156,13 @@ class ASoftmax(MultiplicativeMargin):
         return F.cross_entropy(self.lengthened(output, targets, self.restored(output)), targets)
 
     def restored(self, output: HeadOutput) -> Tensor:
-        assert output.weight is not None
-        return output.logits / lengths(output.weight).squeeze(1).clamp_min(SMALLEST)
+        return with_unit_weights(output)
+
+
+def with_unit_weights(output: HeadOutput) -> Tensor:
+    """|x| cos(theta) for each class: XW' of the head divided by the norms of W's rows, no second product."""
+    assert output.weight is not None
+    return output.logits / lengths(output.weight).squeeze(1).clamp_min(SMALLEST)
 
 
 def psi(cosine: Tensor, m: int) -> Tensor:
