@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from benchmarks.rounds import interleave
 from orchestrator.execution.provenance import hardware
 from orchestrator.study.loader import load_study
-from workloads.contract import DataConfig, ModelConfig, NoiseConfig, Precision, TrainingConfig, TrialConfig
+from workloads.contract import DataConfig, ModelConfig, NoiseConfig, TrainingConfig, TrialConfig
 from workloads.data.prepared import PreparedData
 from workloads.evaluation.calibration import calibration_metrics
 from workloads.evaluation.ood import noise_metrics
@@ -63,7 +63,6 @@ from workloads.training.seeds import derive_seed, generator
 RATES, TAUS = (0.03, 0.05, 0.1, 0.2), (0.04, 0.1, 0.2, 0.4, 1.0)
 CORES = 2
 CPU = torch.device("cpu")
-PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
 
 
 class Fused(nn.Module):
@@ -75,18 +74,18 @@ class Fused(nn.Module):
         stacks = zip(*(m.trunk.children() for m in models), strict=True)
         self.trunk = nn.ModuleList(self._layer(stack) for stack in stacks)
         self.weight = nn.Parameter(torch.stack([m.head.weight.detach() for m in models]).mT.contiguous())
-        biases = [m.head.bias.detach() for m in models if m.head.bias is not None]
-        self.bias = nn.Parameter(torch.stack(biases)[:, None])
+        self.bias = nn.Parameter(torch.stack([m.head.state_dict()["bias"] for m in models])[:, None])
 
     def _layer(self, stack: Sequence[nn.Module]) -> nn.Module:
         first = stack[0]
         if not isinstance(first, nn.Conv2d | nn.BatchNorm2d):
             return first
-        K = self.trials
-        fused: nn.Module = nn.BatchNorm2d(getattr(first, "num_features", 1) * K)
-        if isinstance(first, nn.Conv2d):
-            sizes = first.in_channels * K, first.out_channels * K
-            fused = nn.Conv2d(*sizes, 3, padding=1, bias=False, groups=K)
+        fused: nn.Module
+        if isinstance(first, nn.BatchNorm2d):
+            fused = nn.BatchNorm2d(first.num_features * self.trials)
+        else:
+            inputs, outputs = first.in_channels * self.trials, first.out_channels * self.trials
+            fused = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False, groups=self.trials)
         states = [layer.state_dict() for layer in stack]
         joined = {k: torch.cat([s[k] for s in states]) for k in states[0] if k != "num_batches_tracked"}
         fused.load_state_dict(joined, strict=False)
@@ -194,10 +193,8 @@ class Pack:
     def logits(self, images: Tensor) -> npt.NDArray[np.float32]:
         """[K, N, classes] of images uint8 [N, C, H, W]."""
         self.model.eval()
-        parts = []
-        for batch in torch.split(images, CPU_BATCH):
-            with autocast(self.configs[0].precision, CPU):
-                parts.append(self.model(self.normalise(batch)).float())
+        with autocast(self.configs[0].precision, CPU):
+            parts = [self.model(self.normalise(batch)) for batch in torch.split(images, CPU_BATCH)]
         said: npt.NDArray[np.float32] = torch.cat(parts, dim=1).numpy()
         return said
 
@@ -294,11 +291,10 @@ def workloads(data: Path | None, folder: Path) -> dict[str, TrialConfig]:
 
 
 def trials(base: TrialConfig, count: int, first: int = 0, one_seed: bool = False) -> tuple[TrialConfig, ...]:
-    made = []
+    made = [base] * count
     for k in range(count):
-        training = replace(base.training, lr=RATES[k % len(RATES)])
-        tau = {"tau": TAUS[k % len(TAUS)]}
-        made.append(replace(base, seed=first + (not one_seed) * k, loss_params=tau, training=training))
+        training, tau = replace(base.training, lr=RATES[k % len(RATES)]), {"tau": TAUS[k % len(TAUS)]}
+        made[k] = replace(base, seed=first + (not one_seed) * k, loss_params=tau, training=training)
     return tuple(made)
 
 
@@ -326,9 +322,7 @@ WAYS = {
 
 def agreement(base: TrialConfig, root: Path) -> dict[str, float]:
     """How far validation logits are from those of trials alone, over the largest: mean over four trials.
-
-    Beside the fused trials, for scale, trials alone whose weights start one rounding error away.
-    """
+    For scale, trials alone whose weights start one rounding error away."""
     configs = trials(base, 4)
     data = open_data(configs[0], root)
     images = as_tensor(data.validation().images)
@@ -353,7 +347,8 @@ def agreement(base: TrialConfig, root: Path) -> dict[str, float]:
     return found
 
 
-def measure(base: TrialConfig, epochs: int, rounds: int, root: Path) -> None:
+def measure(base: TrialConfig, rounds: int, root: Path) -> None:
+    epochs = base.training.epochs
     images = len(open_data(base, root).train().labels) * epochs
 
     def orders(name: str, length: int) -> list[Order]:
@@ -385,17 +380,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="data sets, as for orchestrate study")
     parser.add_argument("--only", nargs="+", choices=("digits", "28x28", "32x32"))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=20, help="of the digits, when timed; even (default 20)")
     arguments = parser.parse_args()
     print(hardware(), f"torch {torch.__version__}, {arguments.rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
         for name, base in workloads(arguments.data, Path(folder)).items():
             if arguments.only and name not in arguments.only:
                 continue
-            for precision in PRECISIONS:
+            for precision in ("float32", "bf16"):
                 chosen = replace(base, training=replace(base.training, precision=precision))
                 print(f"\n{name}, {precision}, batch {base.training.batch_size}", end="", flush=True)
-                measure(chosen, min(arguments.epochs, base.training.epochs), arguments.rounds, Path(folder))
+                measure(chosen, arguments.rounds, Path(folder))
                 with reproducible(CPU, 1):
                     gaps = agreement(chosen, Path(folder)).items()
                 print("gap to alone: " + "; ".join(f"{what}: {gap:.1e}" for what, gap in gaps), flush=True)

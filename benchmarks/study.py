@@ -162,7 +162,12 @@ def timed(words: Sequence[str | Path], folder: Path) -> float:
 
 
 def environment() -> dict[str, str]:
-    """Every side sets its threads itself; Ray's workers find this package."""
+    """Every side sets its threads itself; Ray's workers find this package.
+
+    They also run at the priority of everybody else: at Ray's own (nice 15) whatever else the machine does
+    would stop this tool and plain Ray Tune, and not the scripts that they are compared with.
+    """
     left_out = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAY_ADDRESS")
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    return kept | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    own = {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "RAY_worker_niceness": "0"}
+    return kept | own

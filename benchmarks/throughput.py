@@ -130,7 +130,7 @@ def _settings(
     if arguments.setting is not None:
         return dict.fromkeys(names, arguments.setting), {}
     chosen, tried = {}, {}
-    points = study.points(2 * processors())
+    points = study.points(processors())
     for name in names:
         job = Job(recipe, points, (study.SEED,) * len(points), Setting(), "")
         chosen[name], tried[name] = launch.best(name, job, launch.candidates(processors()))

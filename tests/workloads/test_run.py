@@ -20,6 +20,7 @@ from workloads.contract import (
     AugmentationConfig,
     DataConfig,
     DataFacts,
+    DataMissing,
     EpochReport,
     EvaluationConfig,
     ModelConfig,
@@ -388,7 +389,7 @@ def test_other_data_than_were_planned_with_are_refused(
     trial: Callable[..., TrialConfig], root: Path, tmp_path: Path
 ) -> None:
     config = dataclasses.replace(trial(), data_hash="0" * 16)
-    with pytest.raises(ValueError, match=f"planned with \\(hash {'0' * 16}\\); got"):
+    with pytest.raises(DataMissing, match=f"no prepared data in .*{'0' * 16}"):
         run(config, ignore, folder=tmp_path, data_root=root)
 
 
