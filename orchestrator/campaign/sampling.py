@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Container, Mapping
+from typing import Any, cast
 
 import optuna
 from optuna.distributions import (
@@ -66,6 +68,34 @@ def make_pruner(spec: PrunerSpec, epochs: int, seeds: int) -> optuna.pruners.Bas
                 return optuna.pruners.WilcoxonPruner(**params)
             case _:
                 return optuna.pruners.NopPruner()
+
+
+class _SeenTrials:
+    """An Optuna study as a pruner may see it: some of its trials."""
+
+    def __init__(self, study: optuna.Study, shown: set[int]) -> None:
+        self._full = study
+        self._shown = shown
+        """Trial ids."""
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return [t for t in self._full.get_trials(deepcopy, states) if t._trial_id in self._shown]
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        return self.get_trials()
+
+    @property
+    def best_trial(self) -> FrozenTrial:
+        complete = self.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not complete:
+            raise ValueError("No trials are completed yet.")
+        return min(complete, key=lambda t: (t.value if t.value is not None else math.inf, t.number))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._full, name)
 
 
 class ArmSearch:
@@ -156,13 +186,18 @@ class ArmSearch:
         """An intermediate value of a running configuration."""
         self._study._storage.set_trial_intermediate_value(self._trials[number], step, value)
 
-    def should_prune(self, number: int) -> bool:
-        """Whether Optuna's pruner would stop this configuration after its last report."""
+    def should_prune(self, number: int, seen: Collection[int]) -> bool:
+        """Whether Optuna's pruner would stop this configuration after its last report.
+
+        Args:
+            seen: the configurations that it is compared with.
+        """
         self._study._thread_local.cached_all_trials = None
         trial = self._study._storage.get_trial(self._trials[number])
+        view = _SeenTrials(self._study, {self._trials[n] for n in (*seen, number)})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return bool(self._study.pruner.prune(self._study, trial))
+            return bool(self._study.pruner.prune(cast(optuna.Study, view), trial))
 
     def tell(self, number: int, state: str, value: float | None) -> None:
         """The end of a configuration: state ``complete``, ``pruned`` or ``failed``."""

@@ -5,13 +5,15 @@ epoch, whatever the order of arrival: a later seed's reports wait until the seed
 its fate depends on results alone. It ends ``pruned`` where Optuna's pruner says so, or where it can no longer
 win: even with a perfect value on every seed to come, its mean would stay behind the best.
 
-In deterministic mode configurations come in batches of ``search.parallel``: Optuna hears of a batch when all
-of it is settled, in order of number, and only then is the next one asked for.
+In deterministic mode configuration n is asked for once configurations 0 .. n - ``search.parallel`` are
+settled, and whatever is decided about n rests on exactly these, also where more are settled by then. So at
+most ``search.parallel`` are in flight, none waits for a whole batch, and no decision depends on who was
+faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -120,7 +122,7 @@ class SearchProgress:
         running = [c for c in self.arm.configurations if c.state == "running"]
         window = self._spec.search.parallel
         if self._spec.search.deterministic:
-            if number % window == 0 and running:
+            if any(c.number in self._seen(number) for c in running):
                 return None
         elif len(running) >= window:
             return None
@@ -137,10 +139,17 @@ class SearchProgress:
         return self._exhausted and not self.arm.exhausted
 
     def _tell_settled_before(self, number: int) -> None:
-        """Pass verdicts on to Optuna: at the start of a batch, or at once where order does not matter."""
-        if self._spec.search.deterministic and number % self._spec.search.parallel:
-            return
-        self._tell(self.arm.configurations[:number])
+        """Pass on to Optuna the verdicts that the configuration ``number`` may rest on."""
+        if self._spec.search.deterministic:
+            self._tell(self.arm.configurations[: len(self._seen(number))])
+        else:
+            self._tell(self.arm.configurations[:number])
+
+    def _seen(self, number: int) -> Collection[int]:
+        """The configurations whose verdicts may bear on what becomes of ``number``."""
+        if not self._spec.search.deterministic:
+            return self._told
+        return range(max(0, number + 1 - self._spec.search.parallel))
 
     def tell_rest(self) -> None:
         """Pass on what is left once the search is over; nothing is asked after that."""
@@ -170,7 +179,10 @@ class SearchProgress:
                     if len(seeds) > 1:
                         reason += f" of seed {trial.seed}"
                     self._verdict(
-                        configuration, "pruned", self._running_mean(cursor, trial.reports[epoch]), reason
+                        configuration,
+                        "pruned",
+                        self._running_mean(cursor, number, trial.reports[epoch]),
+                        reason,
                     )
                     return
             if trial.state == "failed":
@@ -178,7 +190,7 @@ class SearchProgress:
                 return
             if trial.state != "complete":
                 return
-            cursor.finals += (self._value(trial.metrics),)
+            cursor.finals += (self._value(number, trial.metrics),)
             cursor.seed_index += 1
             cursor.epochs_taken = 0
             mean = sum(cursor.finals) / len(cursor.finals)
@@ -196,14 +208,14 @@ class SearchProgress:
         if pruner.name in ("none", "wilcoxon") or epoch >= epochs:
             return False
         step = cursor.seed_index * epochs + epoch - 1
-        self._search.report(number, step, self._running_mean(cursor, metrics))
-        return epoch >= max(1, pruner.warmup_epochs) and self._search.should_prune(number)
+        self._search.report(number, step, self._running_mean(cursor, number, metrics))
+        return epoch >= max(1, pruner.warmup_epochs) and self._should_prune(number)
 
     def _behind_after(self, cursor: _Cursor, number: int) -> str:
         """Why a configuration does not get its remaining seeds, or an empty string."""
         pruner, epochs, seeds = self._spec.search.pruner, self._spec.training.epochs, self._spec.search.seeds
         through = f"after {cursor.seed_index} of {len(seeds)} seeds"
-        best = self._best_told()
+        best = self._best_seen(number)
         if best is not None and sum(cursor.finals) / len(seeds) > best:
             return f"cannot win any more {through}"
         if pruner.name == "none":
@@ -213,22 +225,25 @@ class SearchProgress:
         else:
             mean = sum(cursor.finals) / len(cursor.finals)
             self._search.report(number, cursor.seed_index * epochs - 1, mean)
-        return f"stopped by the {pruner.name} pruner {through}" if self._search.should_prune(number) else ""
+        return f"stopped by the {pruner.name} pruner {through}" if self._should_prune(number) else ""
 
-    def _running_mean(self, cursor: _Cursor, metrics: Mapping[str, float]) -> float:
+    def _should_prune(self, number: int) -> bool:
+        return self._search.should_prune(number, self._seen(number))
+
+    def _running_mean(self, cursor: _Cursor, number: int, metrics: Mapping[str, float]) -> float:
         """The best guess of a configuration's value within a seed: the mean with this one so far."""
-        return (sum(cursor.finals) + self._value(metrics)) / (len(cursor.finals) + 1)
+        return (sum(cursor.finals) + self._value(number, metrics)) / (len(cursor.finals) + 1)
 
-    def _value(self, metrics: Mapping[str, float]) -> float:
-        return self._objective.value(metrics, self._objective.threshold(self._best_accuracy(self._told)))
+    def _value(self, number: int, metrics: Mapping[str, float]) -> float:
+        best = self._best_accuracy(self._seen(number))
+        return self._objective.value(metrics, self._objective.threshold(best))
 
-    def _best_told(self) -> float | None:
-        values = [
-            c.value for c in self.arm.configurations if c.number in self._told and c.state == "complete"
-        ]
+    def _best_seen(self, number: int) -> float | None:
+        seen = self._seen(number)
+        values = [c.value for c in self.arm.configurations if c.number in seen and c.state == "complete"]
         return min((v for v in values if v is not None), default=None)
 
-    def _best_accuracy(self, among: set[int]) -> float | None:
+    def _best_accuracy(self, among: Collection[int]) -> float | None:
         return max(
             (
                 _mean_of(c, "validation/accuracy")

@@ -48,7 +48,7 @@ def fit(
         tune.with_resources(train, resources),
         tune_config=tune.TuneConfig(
             search_alg=CampaignSearcher(bridge),
-            scheduler=CampaignScheduler(bridge),
+            scheduler=CampaignScheduler(bridge, slots),
             num_samples=-1,
             max_concurrent_trials=slots,
             reuse_actors=True,

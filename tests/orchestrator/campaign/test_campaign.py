@@ -56,6 +56,23 @@ def test_decisions_do_not_depend_on_the_order_of_arrival_in_deterministic_mode(
     assert decisions(first) == decisions(other)
 
 
+def test_a_configuration_waits_for_those_parallel_before_it_and_for_no_other(tmp_path: Path) -> None:
+    spec = study(arms={"cross_entropy": study().arms["cross_entropy"]})
+    spec = searched(spec, parallel=2, seeds=(0,), pruner=PrunerSpec("none"))
+    Simulator(spec, tmp_path, slots=2, order=3).run()
+    running: set[int] = set()
+    overlaps = []
+    for event in read_events(tmp_path / "ledger.jsonl"):
+        if event["event"] == "configured":
+            running.add(event["number"])
+            overlaps.append(tuple(sorted(running)))
+        elif event["event"] == "settled":
+            running.discard(event["number"])
+    assert all(numbers[0] > numbers[-1] - 2 for numbers in overlaps)
+    assert {len(numbers) for numbers in overlaps[1:]} == {1, 2}
+    assert any(len(numbers) == 2 and numbers[-1] % 2 == 0 for numbers in overlaps), "batches of two"
+
+
 def test_without_deterministic_mode_a_free_worker_is_not_kept_waiting(tmp_path: Path) -> None:
     spec = searched(study(), parallel=4, deterministic=False)
     simulator = Simulator(spec, tmp_path, slots=12)
