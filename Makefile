@@ -27,7 +27,8 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# About ten minutes on two idle cores: trials an hour against other ways to run them. Data sets lie in DATA.
+# A quarter of an hour on two idle cores: trials an hour against other ways to run them. Data sets lie in DATA.
+# With ARGS="--setting best --rounds 2", three quarters of an hour, and every figure has a spread.
 DATA ?= $(or $(ORCHESTRATE_DATA),data)
 
 bench: $(VENV)/.installed-dev

@@ -68,7 +68,11 @@ def measure_parity(bench: Bench) -> None:
     theirs = launch.run("script", job).results
     for precision in PRECISIONS:
         run = bench.ours(1, precision, confirm_seeds=bench.seeds)
-        names = {"accuracy": "test/accuracy", "auroc": "ood/msp/far/auroc", "fpr95": "ood/msp/far/fpr95"}
+        names = {
+            "accuracy": "test/accuracy",
+            "auroc": "ood/far/msp/auroc",
+            "fpr95": "ood/far/msp/fpr95_id_positive",
+        }
         own = [{short: t.metrics[name] for short, name in names.items()} for t in run.confirms]
         bench.comparisons[precision] = parity.compare(own, theirs)
 

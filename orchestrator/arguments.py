@@ -84,6 +84,13 @@ def make_parser() -> argparse.ArgumentParser:
     out(command("plan", "what a study will do, how long it may take, what it can show", file))
     out(command("status", "where a running or stopped study stands", either))
     out(command("report", "write the report again and print its summary", either))
+    rescore = command("rescore", "add scores or OOD sets to a finished study, without training", either)
+    text = "a score, with parameters where needed: energy:T=0.1 (may be repeated)"
+    rescore.add_argument("--score", action="append", default=[], metavar="SCORE", help=text)
+    text = "an OOD set and the name it gets: a data set, or the path of a folder (may be repeated)"
+    rescore.add_argument("--ood", action="append", default=[], metavar="NAME=PATH", help=text)
+    out(rescore)
+    sources(rescore)
     ui = command("ui", "open the MLflow UI on a study's store")
     ui.add_argument("study", metavar="STUDY", nargs="?", help=either)
     out(ui)

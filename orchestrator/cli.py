@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141
-_MEASURED = ("test/", "calibration/", "ood/")
+_MEASURED = ("test/", "ood/", "selective/", "tuned/", "calibration/", "geometry/", "robustness/")
 """How the names of a confirmed model's final metrics begin."""
 
 
@@ -196,6 +196,49 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _rescore(arguments: argparse.Namespace) -> int:
+    from functools import partial
+
+    from orchestrator.errors import UserError
+    from orchestrator.execution.rescoring import Rescoring, rescore
+    from orchestrator.execution.session import StudyRun, run_study
+    from workloads.evaluation.score_names import parse_score
+
+    spec, study_dir = _locate(arguments.study, arguments.out)
+    if not arguments.score and not arguments.ood:
+        raise UserError("name what to add: --score SCORE or --ood NAME=PATH, or both")
+    for text in arguments.score:
+        try:
+            parse_score(text)
+        except ValueError as error:
+            raise UserError(f"--score {text}: {error}") from error
+    added = dict(_named_set(text) for text in arguments.ood)
+    say = partial(print, flush=True)
+    rescore(Rescoring(spec, study_dir, arguments.data, tuple(dict.fromkeys(arguments.score)), added, say))
+    # The study is finished: running it again brings the report and MLflow up to date.
+    again = ["orchestrate", *(shlex.quote(w) for w in arguments.words)]
+    out = study_dir.parent
+    run_study(
+        StudyRun(spec, out, arguments.data, None, fresh=False, plain=True, command=again, report=_reported)
+    )
+    return 0
+
+
+def _named_set(text: str) -> tuple[str, str]:
+    """``NAME=PATH`` of ``--ood``."""
+    import re
+
+    from orchestrator.errors import UserError
+
+    name, _, place = text.partition("=")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or not place:
+        raise UserError(
+            f"--ood must be NAME=PATH, with a name of letters, digits, _ and -; got {text!r}. "
+            "For example: --ood photos=/data/photos"
+        )
+    return name, place
+
+
 def _ui(arguments: argparse.Namespace) -> int:
     from orchestrator.tracking.store import resolve_uri, serve_ui
 
@@ -255,6 +298,7 @@ COMMANDS = {
     "plan": _plan,
     "status": _status,
     "report": _report,
+    "rescore": _rescore,
     "ui": _ui,
     "list": _list,
     "data": _data,

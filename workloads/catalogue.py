@@ -6,9 +6,10 @@ study layer checks a study against it and ``orchestrate list`` prints it without
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Value = float | int | str | bool
 """A plain parameter value, as it stands in a study file, in the ledger and in MLflow."""
@@ -47,6 +48,8 @@ class Parameter:
     unit: str = "dimensionless"
     search: Term | None = None
     expressions: Mapping[str, Parameter] = field(default_factory=dict)
+    tunable: tuple[float, ...] = ()
+    """Scores only: candidates tried on validation images where the study says ``tuned``."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +69,12 @@ class Entry:
     """Heading that ``orchestrate list`` prints it under."""
     lr: Parameter | None = None
     """Losses only: recommended learning rate and the range to search it in."""
+
+
+def load(path: str) -> Any:
+    """What an import path ``package.module:Name`` names.
+
+    Raises: ImportError, AttributeError where it names nothing.
+    """
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)

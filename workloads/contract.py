@@ -10,13 +10,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from workloads.catalogue import Value
 
 Stage = Literal["search", "confirm", "audit"]
 Protocol = Literal["standard", "long_tailed", "continual"]
 Precision = Literal["float32", "tf32", "bf16"]
+Measure = Literal["ood", "calibration", "geometry", "robustness"]
+Attack = Literal["fgsm", "pgd", "autoattack"]
+Objective = Literal["ce", "scaled_ce", "dlr", "margin"]
 ParameterValue = Value | Mapping[str, Value]
 """A value, or an expression of it such as ``{"scale": 2000.0}``."""
 
@@ -133,13 +136,56 @@ class NoiseConfig:
 
 
 @dataclass(frozen=True)
+class OODConfig:
+    """Rejection of what is not in-distribution."""
+
+    scores: tuple[str, ...] = ("msp", "mls", "energy", "entropy", "gradnorm", "knn")
+    """Scores of the catalogue, with parameters that are not the defaults: ``energy:T=0.1``, or ``tuned`` for
+    a value that validation chooses."""
+    headline: str = "msp"
+    """The score of the objective, the table and the comparison; one of ``scores``, computed from logits."""
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """Whether confidences are right as often as they say."""
+
+    bins: int = 15
+    """Of every binned calibration error."""
+
+
+@dataclass(frozen=True)
+class RobustnessConfig:
+    """Accuracy under attack and under corruptions."""
+
+    images: int = 1000
+    """Test images, drawn once for all trials; at most as many as there are."""
+    attacks: tuple[Attack, ...] = ("fgsm", "pgd")
+    """``autoattack`` needs the package pyautoattack, and minutes for a hundred images on a CPU."""
+    objectives: tuple[Objective, ...] = ("ce", "scaled_ce", "dlr", "margin")
+    """What ``fgsm`` and ``pgd`` increase; the minimum over all is reported too. ``dlr``: three classes or
+    more."""
+    epsilons: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    """Largest change of a pixel, in 1/255."""
+    steps: int = 20
+    """Of ``pgd``."""
+    corruptions: tuple[str, ...] | None = None
+    """Names of ``workloads.evaluation.corruptions``; None: all that the images allow."""
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """What is measured of a confirmed model."""
 
-    scores: tuple[str, ...] = ("msp", "mls", "energy")
-    headline: str = "msp"
-    """The score of the objective, the table and the comparison; one of ``scores``."""
-    ece_bins: int = 15
+    measures: tuple[Measure, ...] = ("ood", "calibration", "geometry")
+    ood: OODConfig = OODConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    robustness: RobustnessConfig = RobustnessConfig()
+
+    @property
+    def headline(self) -> str:
+        return self.ood.headline
 
 
 @dataclass(frozen=True)
@@ -174,23 +220,24 @@ class TrialConfig:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> TrialConfig:
         """The inverse of :meth:`to_dict`, also after a trip through JSON (lists become tuples again)."""
-        nested = {
-            "data": DataConfig,
-            "model": ModelConfig,
-            "training": TrainingConfig,
-            "noise": NoiseConfig,
-            "evaluation": EvaluationConfig,
-        }
-        values = dict(record)
-        values["training"] = {
-            **values["training"],
-            "augmentation": AugmentationConfig(**values["training"]["augmentation"]),
-        }
-        for name, kind in nested.items():
-            values[name] = kind(
-                **{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
-            )
-        return cls(**values)
+        built: TrialConfig = _built(cls, record)
+        return built
+
+
+@dataclass(frozen=True)
+class AddedSet:
+    """An OOD set that a finished study did not have: where it was prepared."""
+
+    name: str
+    """What the prepared data call it."""
+    data: DataConfig
+    data_hash: str
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> AddedSet:
+        """The inverse of ``dataclasses.asdict``."""
+        built: AddedSet = _built(cls, record)
+        return built
 
 
 @dataclass(frozen=True)
@@ -211,11 +258,13 @@ class TrialResult:
 
     metrics: Mapping[str, float]
     """Search: those of the last report. Confirm: also ``test/accuracy``, ``calibration/...``,
-    ``ood/<score>/<set, near or far>/<metric>``."""
+    ``ood/<set, near or far>/<score>/<metric>``, ``geometry/...``, ``robustness/...``."""
     train_seconds: float
     evaluation_seconds: float
     parameters: int
     """Trainable parameters of the model and the loss."""
+    notes: tuple[str, ...] = ()
+    """What could not be measured, or needs care, in words."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +297,19 @@ class TrainingDiverged(ArithmeticError):
 
 class DataMissing(FileNotFoundError):
     """A data source's files are not where they should be; the message says how to get them."""
+
+
+def _built(cls: Any, record: Mapping[str, Any]) -> Any:
+    """A dataclass from its plain mapping, with the dataclasses inside it."""
+    hints = get_type_hints(cls)
+    values = {}
+    for name, value in record.items():
+        hint = hints.get(name)
+        if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+            values[name] = _built(hint, value)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**values)
 
 
 def _plain(value: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from workloads.contract import EpochReport, TrialConfig, TrialResult
+from workloads.contract import AddedSet, EpochReport, TrialConfig, TrialResult
 from workloads.data.prepared import prepare
 
-__all__ = ["prepare", "run"]
+__all__ = ["prepare", "rescore", "run"]
 
 
 def run(
@@ -46,3 +46,33 @@ def run(
     from workloads.protocols.standard import run_standard
 
     return run_standard(config, report, folder=folder, data_root=data_root, device=device, threads=threads)
+
+
+def rescore(
+    config: TrialConfig,
+    scores: Sequence[str],
+    added: Mapping[str, AddedSet],
+    *,
+    folder: Path,
+    data_root: Path,
+    device: str = "cpu",
+    threads: int = 1,
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Scores of a finished confirm trial from its saved outputs, also of OOD sets that are new to it.
+
+    Nothing is trained. The checkpoint is loaded where a score needs the model (ODIN, GODIN), for new sets,
+    and for training images that no score needed before.
+
+    Args:
+        scores: such as ``energy:T=0.1``; computed for every set.
+        added: OOD sets by the name they get.
+    Returns: the metrics ``ood/...``, ``selective/...`` and ``tuned/...`` of these scores (with ``added`` also
+        what calibration and geometry say of the new sets), and notes.
+    Raises: ValueError where a saved output or the checkpoint is missing or damaged, or an argument is wrong.
+    """
+    from workloads.protocols.rescoring import rescore_standard
+
+    part = rescore_standard(
+        config, scores, added, folder=folder, data_root=data_root, device=device, threads=threads
+    )
+    return part.metrics, part.notes

@@ -48,6 +48,8 @@ class Outcome:
     kind: FailureKind | None = None
     """What ended a failed attempt."""
     reason: str = ""
+    notes: tuple[str, ...] = ()
+    """What could not be measured, or needs care."""
 
 
 class Campaign:
@@ -200,7 +202,13 @@ class Campaign:
         else:
             metrics = dict(outcome.metrics)
             self._emit(
-                "finished", key=key, state="complete", metrics=metrics, seconds=outcome.seconds, reason=""
+                "finished",
+                key=key,
+                state="complete",
+                metrics=metrics,
+                seconds=outcome.seconds,
+                reason="",
+                notes=list(outcome.notes),
             )
         if trial.stage == "search":
             self._searches[trial.arm].advance(trial.number)

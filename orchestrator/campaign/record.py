@@ -45,6 +45,10 @@ class TrialRecord:
     """Why it was pruned or failed, in a sentence."""
     failures: list[str] = field(default_factory=list)
     """What ended each failed attempt."""
+    rescored: float | None = None
+    """Time at which metrics were last added to the finished trial."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be measured, or needs care, in sentences."""
 
 
 @dataclass
@@ -92,6 +96,10 @@ class StudyRecord:
     arms: dict[str, ArmRecord] = field(default_factory=dict)
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     """By key, in the order of their first start."""
+    added_sets: dict[str, str] = field(default_factory=dict)
+    """OOD sets that were added after the study, and where each is from."""
+    added_scores: list[str] = field(default_factory=list)
+    """Scores that were added after the study."""
 
     def apply(self, event: Event) -> None:
         """Take one event in; unknown kinds are ignored, repeated ones change nothing."""
@@ -163,6 +171,16 @@ class StudyRecord:
         trial.metrics = event["metrics"]
         trial.seconds += event["seconds"]
         trial.reason = event["reason"]
+        trial.notes = list(event.get("notes", ()))
+
+    def _rescored(self, event: Event) -> None:
+        """Metrics that were added to a finished trial from its saved outputs."""
+        trial = self.trials[event["key"]]
+        trial.metrics = {**trial.metrics, **event["metrics"]}
+        trial.rescored = event["t"]
+        trial.notes = list(dict.fromkeys([*trial.notes, *event["notes"]]))
+        self.added_sets.update(event["sets"])
+        self.added_scores = list(dict.fromkeys([*self.added_scores, *event["scores"]]))
 
     def _settled(self, event: Event) -> None:
         configuration = self.arms[event["arm"]].configurations[event["number"]]

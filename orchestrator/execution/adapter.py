@@ -82,7 +82,8 @@ class Bridge:
         elif outcome["state"] == "failed":
             self.campaign.finish(key, Outcome("failed", {}, seconds, outcome["kind"], outcome["reason"]))
         else:
-            self.campaign.finish(key, Outcome("complete", outcome["metrics"], outcome["seconds"]))
+            said = tuple(outcome["notes"])
+            self.campaign.finish(key, Outcome("complete", outcome["metrics"], outcome["seconds"], notes=said))
 
 
 class CampaignSearcher(Searcher):

@@ -87,6 +87,7 @@ def train(request: dict[str, Any]) -> None:
             "state": "complete",
             "metrics": _finite(result.metrics),
             "seconds": result.train_seconds + result.evaluation_seconds,
+            "notes": list(result.notes),
         }
     except Exception as error:
         outcome = {"state": "failed", "kind": _kind(error), "reason": _reason(error), "metrics": {}}

@@ -11,7 +11,7 @@ from orchestrator.report.contents import assemble
 from orchestrator.report.figures import draw_figures
 from orchestrator.report.markdown import markdown_text
 from orchestrator.report.page import page_html
-from orchestrator.report.spreadsheets import comparison_csv, main_csv, sets_csv, trials_csv
+from orchestrator.report.spreadsheets import comparison_csv, table_csv, trials_csv
 from orchestrator.study.spec import StudySpec
 
 
@@ -34,10 +34,10 @@ def write_report(spec: StudySpec, record: StudyRecord, study_dir: Path) -> Repor
     contents = assemble(spec, record)
     drawings = draw_figures(spec, record, study_dir)
     csvs = {
-        "table.csv": main_csv(spec, record, contents),
+        "table.csv": table_csv(contents.main),
         "comparison.csv": comparison_csv(spec, contents),
         "trials.csv": trials_csv(spec, record),
-        "per_set.csv": sets_csv(spec, record, contents),
+        **{f"{name}.csv": table_csv(table) for name, table in contents.evaluations.items()},
     }
     figures = [
         _write(folder / "figures" / f"{drawing.name}.{ending}", data)

@@ -18,6 +18,13 @@ HEADS = {
     "features+fc": "the features and weights of a linear head",
     "godin": "a GODIN head",
 }
+NEEDS = {
+    "logits": "logits alone",
+    "features": "features and the head's weights",
+    "train": "features, also those of the training images",
+    "model": "the image, which it changes along a gradient of the model",
+}
+"""What a score looks at."""
 
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
@@ -81,6 +88,8 @@ def entry_text(entry: Entry) -> list[str]:
     if "head" in entry.facts:
         takes = "soft targets too" if entry.facts["targets"] == "soft" else "hard labels only"
         lines += _wrapped(f"Needs {HEADS[str(entry.facts['head'])]}; takes {takes}.")
+    if "needs" in entry.facts:
+        lines += _wrapped(f"Looks at {NEEDS[str(entry.facts['needs'])]}.")
     if "settings" in entry.facts:
         lines += _wrapped(f"Sets {entry.facts['settings']}.")
     for key, label in (("near_ood", "Near-OOD sets"), ("far_ood", "Far-OOD sets")):
@@ -127,7 +136,8 @@ def _meaning(parameter: Parameter) -> str:
     if parameter.low is not None and parameter.high is not None and not parameter.low_open:
         bounds = f"{parameter.low:g} to {parameter.high:g}"
     whole = "whole, " if parameter.kind == "int" else ""
-    return f"{parameter.meaning}{unit} ({whole}{bounds})"
+    tuned = ", or tuned: chosen on validation images" if parameter.tunable else ""
+    return f"{parameter.meaning}{unit} ({whole}{bounds}{tuned})"
 
 
 def default_text(parameter: Parameter) -> str:

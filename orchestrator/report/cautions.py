@@ -32,6 +32,7 @@ def cautions(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
         found += _at_edge(spec, record, arm)
         found += _saturated(record, arm)
         found += _temperature_at_bound(spec, record, arm)
+        found += _notes(spec, record, arm)
     found += _data(record)
     return tuple(found)
 
@@ -105,6 +106,21 @@ def _temperature_at_bound(spec: StudySpec, record: StudyRecord, arm: str) -> lis
         f"{arm}: T* is at the end of its range at {bound} of {numbers.counted(len(complete), 'seed')}, "
         "because the validation images have no best temperature (all are classified correctly, say); its "
         "mean, and what is given after temperature scaling, say little."
+    ]
+
+
+def _notes(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:
+    """What the confirm trials said of themselves, each sentence once."""
+    said: dict[str, list[int]] = {}
+    for seed, trial in confirm_trials(spec, record, arm).items():
+        for note in trial.notes:
+            said.setdefault(note, []).append(seed)
+    planned = len(spec.confirm.seeds)
+    return [
+        f"{arm}: {note}."
+        if len(seeds) == planned
+        else f"{arm}: {note} (seed {', '.join(str(seed) for seed in seeds)})."
+        for note, seeds in said.items()
     ]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator.report.statistics import Summary
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,10 @@ class Column:
     group: str = ""
     numeric: bool = False
     """Right-aligned, in figures of equal width."""
+    name: str = ""
+    """In a CSV file; empty: the label."""
+    measured: bool = False
+    """Its cells show a ``Summary``, which a CSV file gives in full beside them."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,8 @@ class Cell:
 
     text: str
     bold: bool = False
+    summary: Summary | None = None
+    """What the text was made from, unscaled."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +49,18 @@ class Table:
 
     def keep(self, rows: tuple[tuple[Cell, ...], ...]) -> Table:
         """The same table with other rows."""
-        return Table(self.title, self.columns, rows, self.notes, self.empty)
+        return replace(self, rows=rows)
+
+    def pick(self, kept: Sequence[int]) -> Table:
+        """The same table with these columns only."""
+        columns = tuple(self.columns[index] for index in kept)
+        return replace(
+            self, columns=columns, rows=tuple(tuple(row[index] for index in kept) for row in self.rows)
+        )
 
     def without(self, *labels: str) -> Table:
         """The same table without the columns so labelled."""
-        kept = [index for index, column in enumerate(self.columns) if column.label not in labels]
-        columns = tuple(self.columns[index] for index in kept)
-        rows = tuple(tuple(row[index] for index in kept) for row in self.rows)
-        return Table(self.title, columns, rows, self.notes, self.empty)
+        return self.pick([i for i, column in enumerate(self.columns) if column.label not in labels])
 
 
 def row(*texts: str) -> tuple[Cell, ...]:

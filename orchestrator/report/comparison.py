@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.campaign.record import ArmRecord, StudyRecord, TrialRecord
-from orchestrator.report.metrics import Metric, primary_metrics, secondary_metrics
+from orchestrator.report.metrics import primary_metrics, secondary_metrics
+from orchestrator.report.readings import Metric
 from orchestrator.report.statistics import PairedTest, holm, paired_test, seeds_needed
 from orchestrator.study.spec import StudySpec
 

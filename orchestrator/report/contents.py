@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.campaign.record import StudyRecord
@@ -9,8 +10,11 @@ from orchestrator.report.bookkeeping import budget_table, chosen_table, failures
 from orchestrator.report.cautions import cautions, progress
 from orchestrator.report.cells import Table
 from orchestrator.report.comparison import Comparison, compare
+from orchestrator.report.evaluation_tables import calibration_table, geometry_table, robustness_table
+from orchestrator.report.measured import any_confirmed
+from orchestrator.report.ood_tables import score_table, selective_table, set_table
 from orchestrator.report.sentences import conclusions, sentence
-from orchestrator.report.tables import any_confirmed, comparison_table, main_table, score_table, set_table
+from orchestrator.report.tables import comparison_table, main_table
 from orchestrator.study.spec import StudySpec
 
 
@@ -29,8 +33,8 @@ class Contents:
     comparison: Table
     secondary: tuple[str, ...]
     """A sentence for each comparison of the secondary family that is distinguishable."""
-    sets: Table
-    scores: Table
+    evaluations: Mapping[str, Table]
+    """What else was measured, by the name of each table's CSV file; what was not measured is absent."""
     chosen: Table
     budget: Table
     provenance: Table
@@ -56,11 +60,22 @@ def assemble(spec: StudySpec, record: StudyRecord) -> Contents:
             for c in comparisons
             if c.family == "secondary" and c.distinguishable
         ),
-        set_table(spec, record),
-        score_table(spec, record),
+        _evaluations(spec, record),
         chosen_table(spec, record),
         budget_table(spec, record),
         provenance_table(spec, record),
         cautions(spec, record),
         failures_table(spec, record),
     )
+
+
+def _evaluations(spec: StudySpec, record: StudyRecord) -> dict[str, Table]:
+    tables = {
+        "per_set": set_table(spec, record),
+        "scores": score_table(spec, record),
+        "selective": selective_table(spec, record),
+        "calibration": calibration_table(spec, record),
+        "geometry": geometry_table(spec, record),
+        "robustness": robustness_table(spec, record),
+    }
+    return {name: table for name, table in tables.items() if table.rows}

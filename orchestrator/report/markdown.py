@@ -21,7 +21,8 @@ def markdown_text(contents: Contents, drawings: Sequence[Drawing]) -> str:
     parts += _section(contents.comparison)
     if contents.secondary:
         parts += ["Also distinguishable:", _list(contents.secondary)]
-    parts += [*_section(contents.sets), *_section(contents.scores)]
+    for table in contents.evaluations.values():
+        parts += _section(table)
     if drawings:
         parts.append("## Figures")
         for drawing in drawings:

@@ -55,12 +55,13 @@ def pooled_scores(
 ) -> PooledScores | tuple[int, ...]:
     """The arm's scores; where no seed has any, the seeds that should have."""
     found, missing = [], []
+    headline = spec.evaluation.headline
     for seed, folder in _folders(spec, record, study_dir, arm).items():
         try:
             # Opened here, as numpy leaves the file open where it is not a whole archive.
             with (folder / "scores.npz").open("rb") as stream, np.load(stream) as archive:
                 names = ("id_test", *near_sets(spec.data), *far_sets(spec.data))
-                arrays = {name: np.asarray(archive[name], dtype=np.float64) for name in names}
+                arrays = {name: np.asarray(archive[f"{headline}/{name}"], dtype=np.float64) for name in names}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             missing.append(seed)
             continue

@@ -43,14 +43,7 @@ def column_blocks(table: Table) -> list[Table]:
         if len(blocks[-1]) > keys and len(blocks[-1]) + len(group) > MOST_COLUMNS:
             blocks.append(list(range(keys)))
         blocks[-1] += group
-    return [
-        Table(
-            table.title,
-            tuple(table.columns[i] for i in chosen),
-            tuple(tuple(row[i] for i in chosen) for row in table.rows),
-        )
-        for chosen in blocks
-    ]
+    return [table.pick(chosen) for chosen in blocks]
 
 
 def heading_groups(table: Table) -> list[tuple[str, int]]:

@@ -10,40 +10,23 @@ from collections.abc import Iterable, Sequence
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.report import numbers
 from orchestrator.report.bookkeeping import last_metrics
-from orchestrator.report.comparison import Comparison, confirm_values
+from orchestrator.report.cells import Table
+from orchestrator.report.comparison import Comparison
 from orchestrator.report.contents import Contents
-from orchestrator.report.metrics import REJECTION_METRICS, Metric, describe, table_metrics
 from orchestrator.report.sentences import sentence
-from orchestrator.report.statistics import Summary, summarise
+from orchestrator.report.statistics import Summary
 from orchestrator.study.spec import StudySpec
 
 
-def main_csv(spec: StudySpec, record: StudyRecord, contents: Contents) -> str:
-    """``table.csv``: for each metric the shown cell, and unscaled mean, std and n in full precision."""
-    metrics = table_metrics(spec)
-    head = ["arm", "n", *(part for metric in metrics for part in _four(metric.name))]
-    rows = []
-    for row in contents.main.rows:
-        arm, count, *cells = (cell.text for cell in row)
-        full = [
-            (text, *_exact(_summary(spec, record, arm, m))) for text, m in zip(cells, metrics, strict=True)
-        ]
-        rows.append([arm, count, *(part for parts in full for part in parts)])
-    return _csv(head, rows)
-
-
-def sets_csv(spec: StudySpec, record: StudyRecord, contents: Contents) -> str:
-    """``per_set.csv``: every OOD set on its own, as ``table.csv``."""
-    headline = spec.evaluation.headline
-    head = ["arm", "set", "kind", "id_share", *(part for rate in REJECTION_METRICS for part in _four(rate))]
-    rows = []
-    for row in contents.sets.rows:
-        arm, name, kind, *cells, share = (cell.text for cell in row)
-        metrics = [describe(f"ood/{headline}/{name}/{rate}", headline) for rate in REJECTION_METRICS]
-        full = [
-            (text, *_exact(_summary(spec, record, arm, m))) for text, m in zip(cells, metrics, strict=True)
-        ]
-        rows.append([arm, name, kind, share, *(part for parts in full for part in parts)])
+def table_csv(table: Table) -> str:
+    """A table as it is shown; beside each measured cell, unscaled mean, std and n in full precision."""
+    head = [
+        part
+        for column in table.columns
+        for name in [column.name or column.label]
+        for part in ((name, f"{name}/mean", f"{name}/std", f"{name}/n") if column.measured else (name,))
+    ]
+    rows = [[part for cell in row for part in (cell.text, *_exact(cell.summary))] for row in table.rows]
     return _csv(head, rows)
 
 
@@ -103,15 +86,9 @@ def _comparison_columns(c: Comparison) -> list[str]:
     ]
 
 
-def _summary(spec: StudySpec, record: StudyRecord, arm: str, metric: Metric) -> Summary:
-    return summarise(list(confirm_values(spec, record, arm, metric.name).values()))
-
-
-def _four(name: str) -> tuple[str, str, str, str]:
-    return name, f"{name}/mean", f"{name}/std", f"{name}/n"
-
-
-def _exact(summary: Summary) -> tuple[str, str, str]:
+def _exact(summary: Summary | None) -> tuple[str, ...]:
+    if summary is None:
+        return ()
     return numbers.exact(summary.mean), numbers.exact(summary.std), str(summary.n)
 
 

@@ -1,23 +1,19 @@
-"""The tables of results: the main one, the comparison, the OOD sets one by one, the scores side by side."""
+"""The tables that answer the study's question: the main one and the comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.report import numbers
 from orchestrator.report.cells import Cell, Column, Table, row
-from orchestrator.report.comparison import (
-    Comparison,
-    arm_record,
-    confirm_trials,
-    confirm_values,
-    ordered_arms,
-)
-from orchestrator.report.metrics import REJECTION_METRICS, Metric, describe, table_metrics
+from orchestrator.report.comparison import Comparison, confirm_values, ordered_arms
+from orchestrator.report.measured import any_confirmed, measured_cell, metric_column, prevalence, seed_count
+from orchestrator.report.metrics import sides, table_metrics
+from orchestrator.report.readings import Metric
 from orchestrator.report.sentences import interval
 from orchestrator.report.statistics import summarise
-from orchestrator.study.sets import far_sets, near_sets
 from orchestrator.study.spec import StudySpec
 
 NOTHING_CONFIRMED = "No confirm trial has finished yet: there are no test results to show."
@@ -31,15 +27,15 @@ def main_table(spec: StudySpec, record: StudyRecord, comparisons: Sequence[Compa
         (
             Cell(arm),
             Cell(seed_count(spec, record, arm)),
-            *(Cell(_mean_std(spec, record, arm, metric), (arm, metric.name) in bold) for metric in metrics),
+            *(
+                replace(cell, bold=(arm, metric.name) in bold)
+                for metric in metrics
+                for cell in [measured_cell(spec, record, arm, metric)]
+            ),
         )
         for arm in ordered_arms(spec)
     ]
-    columns = (
-        Column("arm"),
-        Column("n"),
-        *(Column(metric.label, metric.group, numeric=True) for metric in metrics),
-    )
+    columns = (Column("arm"), Column("n"), *map(metric_column, metrics))
     return Table(
         f"Test results, {spec.evaluation.headline} score",
         columns,
@@ -76,92 +72,6 @@ def comparison_table(spec: StudySpec, comparisons: Sequence[Comparison]) -> Tabl
         _comparison_notes(spec, comparisons),
         NOTHING_CONFIRMED if len(spec.arms) > 1 else "The study has one arm: there is nothing to compare.",
     )
-
-
-def set_table(spec: StudySpec, record: StudyRecord) -> Table:
-    """Every OOD test set on its own."""
-    names = [(name, "near") for name in near_sets(spec.data)] + [
-        (name, "far") for name in far_sets(spec.data)
-    ]
-    headline = spec.evaluation.headline
-    metrics = [describe(f"ood/{headline}/set/{rate}", headline) for rate in REJECTION_METRICS]
-    rows = [
-        (
-            *row(arm, name, kind),
-            *(
-                Cell(_mean_std(spec, record, arm, describe(f"ood/{headline}/{name}/{rate}", headline)))
-                for rate in REJECTION_METRICS
-            ),
-            Cell(_share(_prevalence(spec, record, arm, name))),
-        )
-        for arm in ordered_arms(spec)
-        for name, kind in names
-    ]
-    columns = (
-        Column("arm"),
-        Column("OOD set"),
-        Column("kind"),
-        *(Column(metric.group, numeric=True) for metric in metrics),
-        Column("ID share", numeric=True),
-    )
-    return Table(
-        f"Every OOD set, {headline} score",
-        columns,
-        tuple(rows) if any_confirmed(spec, record) else (),
-        empty=NOTHING_CONFIRMED,
-    )
-
-
-def score_table(spec: StudySpec, record: StudyRecord) -> Table:
-    """Every score on every arm."""
-    sides = [side for side, sets in (("near", near_sets(spec.data)), ("far", far_sets(spec.data))) if sets]
-    pairs = [(rate, side) for rate in ("fpr95", "auroc") for side in sides]
-    rows = []
-    for arm in ordered_arms(spec):
-        for score in spec.evaluation.scores:
-            metrics = [describe(f"ood/{score}/{side}/{rate}", score) for rate, side in pairs]
-            texts = [_mean_std(spec, record, arm, metric) for metric in metrics]
-            rows.append(
-                row(arm, score + (" (headline)" if score == spec.evaluation.headline else ""), *texts)
-            )
-    headings = [describe(f"ood/msp/{side}/{rate}", "msp") for rate, side in pairs]
-    columns = (
-        Column("arm"),
-        Column("score"),
-        *(Column(metric.label, metric.group, numeric=True) for metric in headings),
-    )
-    return Table(
-        "Loss by score",
-        columns,
-        tuple(rows) if any_confirmed(spec, record) else (),
-        ("Only the headline score was searched for and is compared; the others are shown as they came out.",),
-        NOTHING_CONFIRMED,
-    )
-
-
-def any_confirmed(spec: StudySpec, record: StudyRecord) -> bool:
-    return any(
-        trial.state == "complete" for arm in spec.arms for trial in confirm_trials(spec, record, arm).values()
-    )
-
-
-def seed_count(spec: StudySpec, record: StudyRecord, arm: str) -> str:
-    """``5``, or what is missing: ``4 of 5 (1 failed)``."""
-    planned = len(spec.confirm.seeds)
-    states = [trial.state for trial in confirm_trials(spec, record, arm).values()]
-    complete, failed = states.count("complete"), states.count("failed")
-    if complete == planned:
-        return str(planned)
-    if arm_record(record, arm).failure:
-        return f"{complete} of {planned} (nothing selected)"
-    open_ = planned - complete - failed
-    parts = [f"{failed} failed"] * (failed > 0) + [f"{open_} not finished"] * (open_ > 0)
-    return f"{complete} of {planned} ({', '.join(parts)})"
-
-
-def _mean_std(spec: StudySpec, record: StudyRecord, arm: str, metric: Metric) -> str:
-    summary = summarise(list(confirm_values(spec, record, arm, metric.name).values()))
-    return metric.show_mean_std(summary.mean, summary.std)
 
 
 def _bold_cells(
@@ -204,15 +114,11 @@ def _main_notes(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
         "correction.",
     ]
     prevalences = []
-    for side, sets in (("near", near_sets(spec.data)), ("far", far_sets(spec.data))):
-        shares = [
-            share
-            for name in sets
-            for arm in spec.arms
-            if (share := _prevalence(spec, record, arm, name)) is not None
-        ]
+    for side, sets in sides(spec).items():
+        found = [prevalence(spec, record, arm, name) for name in sets for arm in spec.arms]
+        shares = [share for share in found if share is not None]
         if shares:
-            low, high = _share(min(shares)), _share(max(shares))
+            low, high = numbers.percent(min(shares)), numbers.percent(max(shares))
             prevalences.append(f"{side} {low}" if low == high else f"{side} {low} to {high}")
     if prevalences:
         notes.append(
@@ -234,12 +140,3 @@ def _comparison_notes(spec: StudySpec, comparisons: Sequence[Comparison]) -> tup
         "Sign-flip p: exact permutation test, a check without any assumption of normality; with n pairs it "
         "cannot go below 2 / 2^n. dz: difference over the standard deviation of the differences.",
     )
-
-
-def _prevalence(spec: StudySpec, record: StudyRecord, arm: str, name: str) -> float | None:
-    values = confirm_values(spec, record, arm, f"ood/{spec.evaluation.headline}/{name}/id_prevalence")
-    return summarise(list(values.values())).mean
-
-
-def _share(value: float | None) -> str:
-    return numbers.MISSING if value is None else numbers.percent(value)

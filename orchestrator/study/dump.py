@@ -10,10 +10,11 @@ import yaml
 
 from orchestrator.study.completion import completed
 from orchestrator.study.document import decimal_writing
+from orchestrator.study.evaluation import written
 from orchestrator.study.reader import key_of
 from orchestrator.study.spec import ArmSpec, PrunerSpec, StudySpec
 from workloads.catalogue import Term
-from workloads.contract import ModelConfig
+from workloads.contract import EvaluationConfig, ModelConfig
 
 _WIDTH = 110
 
@@ -39,6 +40,8 @@ def _plain(value: Any) -> Any:
         return _arm(value)
     if isinstance(value, ModelConfig) and not value.params and value.projector is None:
         return value.name
+    if isinstance(value, EvaluationConfig):
+        return _plain(written(value))
     if isinstance(value, PrunerSpec):
         return {"name": value.name, "warmup_epochs": value.warmup_epochs, **value.params}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

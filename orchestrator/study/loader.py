@@ -15,6 +15,7 @@ from orchestrator.study.arms import read_arms
 from orchestrator.study.catalogue import PRUNERS
 from orchestrator.study.completion import completed
 from orchestrator.study.document import Document, Node, compose, is_null, join, kind, read_text, shown
+from orchestrator.study.evaluation import read_evaluation
 from orchestrator.study.reader import (
     BAD,
     Special,
@@ -28,7 +29,7 @@ from orchestrator.study.rules import check
 from orchestrator.study.spec import ArmSpec, PrunerSpec, StudySpec
 from orchestrator.study.suggestion import closest, did_you_mean
 from orchestrator.study.training import base_training, read_training
-from workloads.contract import DataConfig, ModelConfig, TrainingConfig
+from workloads.contract import DataConfig, EvaluationConfig, ModelConfig, TrainingConfig
 from workloads.data.names import is_path, path_of
 from workloads.models.catalogue import MODELS
 
@@ -175,4 +176,5 @@ _SPECIAL: Mapping[Any, Special] = {
     Mapping[str, ArmSpec]: read_arms,
     ModelConfig: _read_model,
     PrunerSpec: _read_pruner,
+    EvaluationConfig: read_evaluation,
 }

@@ -17,10 +17,11 @@ from orchestrator.study.spec import (
 from workloads.catalogue import Parameter, Value
 from workloads.contract import (
     AugmentationConfig,
+    CalibrationConfig,
     DataConfig,
-    EvaluationConfig,
     ModelConfig,
     NoiseConfig,
+    RobustnessConfig,
     TrainingConfig,
 )
 
@@ -93,7 +94,13 @@ RANGES: Mapping[type, Mapping[str, Range]] = {
     },
     NoiseConfig: {"sigmas": _POSITIVE, "mean": _UNIT, "size": _AT_LEAST_ONE, "seed": _SEED},
     ModelConfig: {"projector": _AT_LEAST_ONE},
-    EvaluationConfig: {"ece_bins": Range(1, 1000)},
+    CalibrationConfig: {"bins": Range(1, 1000)},
+    RobustnessConfig: {
+        "images": _AT_LEAST_ONE,
+        "epsilons": Range(0, 255, low_open=True),
+        "steps": _AT_LEAST_ONE,
+        "severities": Range(1, 5),
+    },
     SearchSpec: {
         "trials": _AT_LEAST_ONE,
         "seeds": _SEED,

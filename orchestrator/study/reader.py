@@ -32,7 +32,10 @@ from workloads.catalogue import Parameter, Value
 BAD: Final[Any] = object()
 """Stands for a value that could not be read; its problem is already noted."""
 
-KEY_OF_FIELD: Mapping[tuple[type, str], str] = {(StudySpec, "name"): "study"}
+KEY_OF_FIELD: Mapping[tuple[type, str], str] = {
+    (StudySpec, "name"): "study",
+    (StudySpec, "evaluation"): "evaluate",
+}
 """Fields that the file calls by another name."""
 
 Special = Callable[[Document, Node, str], Any]

@@ -7,7 +7,7 @@ import dataclasses
 from orchestrator.study.ranges import ARM_SETTINGS
 from orchestrator.study.spec import ParameterValue, Params, StudySpec
 from workloads.catalogue import Value
-from workloads.contract import Protocol, Stage, TrialConfig
+from workloads.contract import EvaluationConfig, OODConfig, Protocol, Stage, TrialConfig
 
 
 def trial_config(
@@ -48,5 +48,13 @@ def trial_config(
         model=spec.model,
         training=dataclasses.replace(spec.training, **settings),  # type: ignore[arg-type]
         noise=spec.noise,
-        evaluation=spec.evaluation,
+        evaluation=_evaluation(spec, stage),
     )
+
+
+def _evaluation(spec: StudySpec, stage: Stage) -> EvaluationConfig:
+    """What is measured; of a search trial the objective alone, whatever the study asks of the winners."""
+    if stage != "search":
+        return spec.evaluation
+    headline = spec.evaluation.headline
+    return EvaluationConfig(measures=(), ood=OODConfig((headline,), headline))

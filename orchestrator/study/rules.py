@@ -9,27 +9,18 @@ from itertools import pairwise
 
 from orchestrator.study import terms
 from orchestrator.study.document import Document
+from orchestrator.study.metric_names import ALIASES, OOD_METRICS, metric_names, resolve, short_names
 from orchestrator.study.sets import far_sets, near_sets
 from orchestrator.study.spec import StudySpec
 from orchestrator.study.suggestion import did_you_mean
 from workloads.data.catalogue import SOURCES
 from workloads.data.names import HELD_OUT, ood_problem, source_problem
-from workloads.evaluation.catalogue import SCORES
+from workloads.evaluation.score_names import parse_score
 from workloads.losses.catalogue import LOSSES
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-OOD_METRICS = ("fpr95", "fpr95_ood_positive", "auroc", "aupr_in", "aupr_out")
-OTHER_METRICS = (
-    "test/accuracy",
-    "calibration/ece",
-    "calibration/nll",
-    "calibration/brier",
-    "calibration/ece_ts",
-    "calibration/nll_ts",
-    "calibration/brier_ts",
-)
-
-
+HEADLINES = ("msp", "mls", "energy", "entropy")
+"""Scores of logits alone, at their defaults."""
 _COMPARE_RUNNING = ("successive_halving", "hyperband")
 
 
@@ -45,6 +36,8 @@ def check(doc: Document, spec: StudySpec) -> None:
     _search(doc, spec)
     _arms(doc, spec)
     _scores(doc, spec)
+    _robustness(doc, spec)
+    _primary(doc, spec)
 
 
 def _data(doc: Document, spec: StudySpec) -> None:
@@ -96,7 +89,11 @@ def _lists(doc: Document, spec: StudySpec) -> None:
         "data.near_ood": spec.data.near_ood,
         "data.far_ood": spec.data.far_ood,
         "noise.sigmas": spec.noise.sigmas,
-        "evaluation.scores": spec.evaluation.scores,
+        "evaluate": spec.evaluation.measures,
+        "evaluate.ood.scores": spec.evaluation.ood.scores,
+        "evaluate.robustness.objectives": spec.evaluation.robustness.objectives,
+        "evaluate.robustness.epsilons": spec.evaluation.robustness.epsilons,
+        "evaluate.robustness.severities": spec.evaluation.robustness.severities,
         "search.seeds": spec.search.seeds,
         "confirm.seeds": spec.confirm.seeds,
         "report.primary": spec.report.primary,
@@ -194,34 +191,56 @@ def _arms(doc: Document, spec: StudySpec) -> None:
 
 
 def _scores(doc: Document, spec: StudySpec) -> None:
-    evaluation = spec.evaluation
-    if doc.sound("evaluation.scores"):
-        for name in evaluation.scores:
-            if name not in SCORES:
-                doc.problem("evaluation.scores", f"unknown score; got {name!r}", did_you_mean(name, SCORES))
-    if doc.sound("evaluation.scores", "evaluation.headline") and evaluation.headline not in evaluation.scores:
-        rule = f"must be one of evaluation.scores; got {evaluation.headline!r}"
-        doc.problem("evaluation.headline", rule, did_you_mean(evaluation.headline, evaluation.scores))
-    if not doc.sound("report.primary", "data"):
+    wanted = spec.evaluation.ood
+    labels: dict[str, str] = {}
+    if doc.sound("evaluate.ood.scores"):
+        for text in wanted.scores:
+            try:
+                label = parse_score(text).label
+            except ValueError as problem:
+                doc.problem("evaluate.ood.scores", str(problem))
+                return
+            if label in labels:
+                rule = f"must hold each score once; got {labels[label]!r} and {text!r}, which are the same"
+                doc.problem("evaluate.ood.scores", rule)
+            labels[label] = text
+    if not doc.sound("evaluate.ood.scores", "evaluate.ood.headline"):
         return
-    known = primary_metrics(spec)
+    if wanted.headline not in wanted.scores:
+        rule = f"must be one of evaluate.ood.scores; got {wanted.headline!r}"
+        doc.problem("evaluate.ood.headline", rule, did_you_mean(wanted.headline, wanted.scores))
+    elif wanted.headline not in HEADLINES:
+        rule = (
+            f"must be {', '.join(HEADLINES)}: it is computed at every epoch, from the logits of validation "
+        )
+        doc.problem("evaluate.ood.headline", f"{rule}and noise images; got {wanted.headline!r}")
+
+
+def _robustness(doc: Document, spec: StudySpec) -> None:
+    named = spec.evaluation.robustness.corruptions
+    if named and doc.sound("evaluate.robustness.corruptions"):
+        # Loads image libraries: only where a study names a corruption.
+        from workloads.evaluation.corruptions import CORRUPTIONS
+
+        for name in named:
+            if name not in CORRUPTIONS:
+                hint = did_you_mean(name, CORRUPTIONS)
+                doc.problem("evaluate.robustness.corruptions", f"unknown corruption; got {name!r}", hint)
+
+
+def _primary(doc: Document, spec: StudySpec) -> None:
+    if not doc.sound("report.primary", "data", "evaluate"):
+        return
+    known = metric_names(spec)
     for name in spec.report.primary:
-        if name in known:
+        if resolve(name, spec) in known:
             continue
         group = next((g for g in ("near", "far") if name.startswith(f"ood/{g}/")), None)
-        if group is not None and name.split("/")[-1] in OOD_METRICS:
+        if group is not None and name.split("/")[-1] in (*OOD_METRICS, *ALIASES):
             hint = f"Add sets to data.{group}_ood, or choose with report: {{primary: [...]}}"
             doc.problem(
                 "report.primary", f"{name} needs {group}-OOD sets, and data.{group}_ood is empty", hint
             )
         else:
-            doc.problem("report.primary", f"unknown metric; got {name!r}", did_you_mean(name, known))
-
-
-def primary_metrics(spec: StudySpec) -> list[str]:
-    """The names that ``report.primary`` may hold in this study."""
-    data = spec.data
-    near, far = near_sets(data), far_sets(data)
-    groups = [g for g, sets in (("near", near), ("far", far)) if sets]
-    ood = [f"ood/{s}/{m}" for s in (*groups, *near, *far) for m in OOD_METRICS]
-    return [*ood, *OTHER_METRICS]
+            hint = did_you_mean(name, [*short_names(spec), *known])
+            doc.problem("report.primary", f"unknown metric; got {name!r}", hint)

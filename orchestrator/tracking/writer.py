@@ -116,6 +116,8 @@ class MlflowWriter:
         """Bring a trial's run to where the record is."""
         role = f"trial:{trial.key}"
         if role in self._ended:
+            if trial.rescored is not None:
+                self._add_metrics(trial, self._runs[role])
             return
         session = record.sessions[-1]
         new = role not in self._runs
@@ -179,7 +181,17 @@ class MlflowWriter:
     def _model_metrics(self, trial: TrialRecord, run_id: str) -> list[Metric]:
         """Log the confirmed model; returns its final metrics, tied to it."""
         model_id = self._model(trial, run_id)
-        step, stamp = self._spec.training.epochs, int((trial.ended or 0.0) * 1000)
+        return self._final(trial, run_id, model_id, trial.ended or 0.0)
+
+    def _add_metrics(self, trial: TrialRecord, run_id: str) -> None:
+        """Metrics that came after the trial's end; a store that has them already changes nothing."""
+        known = self._client.get_run(run_id).data.metrics
+        model_id = self._model(trial, run_id)
+        fresh = self._final(trial, run_id, model_id, trial.rescored or 0.0)
+        self._log(run_id, [metric for metric in fresh if metric.key not in known])
+
+    def _final(self, trial: TrialRecord, run_id: str, model_id: str, when: float) -> list[Metric]:
+        step, stamp = self._spec.training.epochs, int(when * 1000)
         return [
             Metric(key, value, stamp, step, model_id=model_id, run_id=run_id)
             for key, value in trial.metrics.items()

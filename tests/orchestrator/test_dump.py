@@ -141,7 +141,7 @@ def test_small_and_large_numbers_are_written_so_that_yaml_reads_numbers() -> Non
 
 def test_every_field_of_the_study_is_written() -> None:
     document = yaml.safe_load(to_yaml(SPEC))
-    fields = {f.name for f in dataclasses.fields(StudySpec)} - {"name"} | {"study"}
+    fields = {f.name for f in dataclasses.fields(StudySpec)} - {"name", "evaluation"} | {"study", "evaluate"}
     assert set(document) == fields
     assert set(document["training"]) == {f.name for f in dataclasses.fields(TrainingConfig)}
     assert document["search"]["pruner"] == {

@@ -25,6 +25,7 @@ from workloads.contract import (
     EvaluationConfig,
     ModelConfig,
     NoiseConfig,
+    OODConfig,
     TrainingConfig,
     TrainingDiverged,
     TrialConfig,
@@ -94,7 +95,7 @@ def trial(facts: DataFacts) -> Callable[..., TrialConfig]:
             model=ModelConfig("small_cnn_8x8", {"width": 4}),
             training=dataclasses.replace(TRAINING, **training),
             noise=NOISE,
-            evaluation=EvaluationConfig(scores=("msp", "energy")),
+            evaluation=EvaluationConfig(ood=OODConfig(("msp", "energy"))),
         )
 
     return make
@@ -139,8 +140,10 @@ def test_a_search_trial_reports_every_epoch_and_learns(
         "loss/logit_norm",
         "validation/accuracy",
         "validation/nll",
+        "validation/logit_norm",
         "noise/fpr95",
         "noise/auroc",
+        "noise/logit_norm",
     }
     assert dict(reports[-1].metrics) == dict(result.metrics)
     assert reports[-1].metrics["train/loss"] < 0.2 * reports[0].metrics["train/loss"]
@@ -170,10 +173,11 @@ def test_a_confirm_trial_measures_what_its_saved_outputs_say(
 ) -> None:
     result = run(trial(stage="confirm"), ignore, folder=tmp_path, data_root=root)
     saved = tmp_path / "outputs"
-    index = json.loads((saved / "index.json").read_text())
+    index = json.loads((saved / "index.json").read_text())["sets"]
     assert {name: each["kind"] for name, each in index.items()} == {
         "id_test": "test",
         "id_validation": "validation",
+        "id_train": "train",
         "noise_0.1": "noise",
         "noise_0.25": "noise",
         "held_out": "near",
@@ -209,18 +213,19 @@ def test_a_confirm_trial_measures_what_its_saved_outputs_say(
             for s in index
             if s in DATA.near_ood + DATA.far_ood
         }
-        for metric in ("fpr95", "fpr95_ood_positive", "auroc", "aupr_in", "aupr_out"):
+        for metric in ("fpr95_id_positive", "fpr95_ood_positive", "auroc", "aupr_in", "aupr_out"):
             for member in each:
-                assert metrics[f"ood/{name}/{member}/{metric}"] == each[member][metric]
-            assert metrics[f"ood/{name}/near/{metric}"] == each["held_out"][metric]
+                assert metrics[f"ood/{member}/{name}/{metric}"] == each[member][metric]
+            assert metrics[f"ood/near/{name}/{metric}"] == each["held_out"][metric]
             far = (each["uniform"][metric] + each["pixel_permuted"][metric]) / 2
-            assert metrics[f"ood/{name}/far/{metric}"] == pytest.approx(far, abs=1e-15)
+            assert metrics[f"ood/far/{name}/{metric}"] == pytest.approx(far, abs=1e-15)
 
     scores = np.load(saved / "scores.npz")
-    assert set(scores) == set(index) - {"id_validation"}
-    for name in scores:
-        assert scores[name].dtype == np.float64
-        assert (scores[name] == score("msp", arrays[name]["logits"])).all()
+    measured = set(index) - {"id_validation", "id_train"}
+    assert set(scores) == {f"{label}/{name}" for label in ("msp", "energy") for name in measured}
+    for label, name in (key.split("/") for key in scores):
+        assert scores[f"{label}/{name}"].dtype == np.float64
+        assert (scores[f"{label}/{name}"] == score(label, arrays[name]["logits"])).all()
 
     diagrams = json.loads((saved / "reliability.json").read_text())
     assert diagrams["temperature"] == temperature
@@ -313,7 +318,7 @@ def test_a_result_that_is_damaged_or_another_trials_is_replaced(
     result = run(trial(epochs=1), ignore, folder=tmp_path, data_root=root)
     record = json.loads((tmp_path / "result.json").read_text())
     assert record["key"] == trial(epochs=1).key
-    assert TrialResult(**record["result"]) == result
+    assert TrialResult(**{**record["result"], "notes": ()}) == result
 
 
 def test_a_result_does_not_depend_on_what_the_process_ran_before(

@@ -28,8 +28,13 @@ _PARTS = ("train", "validation", "test")
 _RESERVED = frozenset(
     {*_PARTS, *(f"{part}_labels" for part in _PARTS), HELD_OUT, *SYNTHETIC}
     # In metrics and among a trial's saved outputs.
-    | {"near", "far", "id_test", "id_validation", "head", "scores"}
+    | {"near", "far", "id_test", "id_validation", "id_train", "head", "scores"}
 )
+
+
+def reserved(name: str) -> bool:
+    """Whether a set of our own has this name."""
+    return name in _RESERVED or name.startswith("noise_")
 
 
 def is_path(name: str) -> bool:
@@ -80,7 +85,7 @@ def ood_problem(id_source: str, name: str) -> str | None:
         )
     if is_path(name):
         safe = set_name(name)
-        if safe in _RESERVED or safe.startswith("noise_"):
+        if reserved(safe):
             return (
                 f"the folder of an OOD set must not be called like a set of our own; got {name!r}. Rename it"
             )

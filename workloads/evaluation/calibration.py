@@ -7,6 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from workloads.evaluation.calibration_errors import (
+    adaptive_calibration_error,
+    bin_totals,
+    classwise_calibration_error,
+    expected_calibration_error,
+    kolmogorov_smirnov_error,
+)
+
 LOWEST_TEMPERATURE = 1e-3
 HIGHEST_TEMPERATURE = 1e3
 
@@ -74,26 +82,62 @@ def calibration_metrics(
         logits: [images, classes].
         labels: class indices, [images].
         temperature: T > 0; 1 leaves the network as it is.
-        bins: number M of equal-width confidence bins (i/M, (i+1)/M].
-    Returns:
-        ``ece``: expected calibration error, mean over images of |confidence - accuracy| of their bin, 0..1;
+        bins: number M of bins of the binned errors; it is part of their names.
+    Returns: by name, the confidence of an image being its highest probability:
+        ``ece_<M>``: :func:`expected_calibration_error` of the confidence, equal-width bins, 0..1;
+        ``ece_adaptive_<M>``: :func:`adaptive_calibration_error` of the confidence, equal-mass bins, 0..1;
+        ``ece_classwise_<M>``: :func:`classwise_calibration_error` of all probabilities, 0..1;
+        ``ks``: :func:`kolmogorov_smirnov_error` of the confidence, no bins, 0..1;
         ``nll``: mean negative log-likelihood, nats;
         ``brier``: mean over images of the squared distance between probabilities and one-hot label, 0..2.
     Raises: ValueError for T <= 0, M < 1, or input as :func:`fit_temperature`.
-    Source: Naeini et al. 2015 and Guo et al. 2017 (ECE); Brier 1950.
+    Source: at each error; Brier 1950.
     """
     Z, y = _checked(logits, labels)
     log_p, p = _softmax(Z, temperature)
     rows = np.arange(len(y))
-    confidence, correct, counts = _binned(p, y, bins)
-    # sum((p - onehot)^2), with 1 - p_y taken from the other classes' share, which does not cancel.
-    p[rows, y] = 0.0
-    missed = p.sum(axis=1)
+    surest, correct = _top_label(p, y)
+    others = p.copy()
+    others[rows, y] = 0.0
+    # 1 - p_y is taken from the other classes' share, which does not cancel.
+    missed = others.sum(axis=1)
     return {
-        "ece": float(np.abs(confidence - correct).sum() / counts.sum()),
+        f"ece_{bins}": expected_calibration_error(surest, correct, bins),
+        f"ece_adaptive_{bins}": adaptive_calibration_error(surest, correct, bins),
+        f"ece_classwise_{bins}": classwise_calibration_error(p, y, bins),
+        "ks": kolmogorov_smirnov_error(surest, correct),
         "nll": float(-log_p[rows, y].mean()),
-        "brier": float(((p**2).sum(axis=1) + missed**2).mean()),
+        "brier": float(((others**2).sum(axis=1) + missed**2).mean()),
     }
+
+
+def calibration_notes(n: int, bins: int) -> list[str]:
+    """What to know of the calibration of n images in M bins, in sentences; empty where there is nothing.
+
+    Raises: ValueError for n or M below 1.
+    """
+    if n < 1:
+        raise ValueError(f"the number of images must be >= 1; got {n!r}")
+    if bins < 1:
+        raise ValueError(f"the number of bins must be >= 1; got {bins!r}")
+    if n >= bins:
+        return []
+    return [
+        f"{n} images are fewer than {bins} calibration bins: the binned calibration errors compare hardly "
+        "more than single images with right or wrong and come out too high; ks, nll and brier have no bins"
+    ]
+
+
+def confidence(logits: npt.NDArray[Any], temperature: float) -> float:
+    """How sure softmax(logits / temperature) is on average; of OOD images, how wrongly so.
+
+    Args:
+        logits: [images, classes], with or without known labels.
+        temperature: T > 0; 1 leaves the network as it is.
+    Returns: mean over images of the highest probability, 1 / classes .. 1.
+    Raises: ValueError for T <= 0, or logits that are empty, of another shape, or not finite.
+    """
+    return float(_softmax(_checked_logits(logits), temperature)[1].max(axis=1).mean())
 
 
 def reliability(
@@ -107,11 +151,11 @@ def reliability(
         length M, and ``edges`` of length M + 1. An empty bin has count 0, and 0.0 for both means.
     """
     Z, y = _checked(logits, labels)
-    confidence, correct, counts = _binned(_softmax(Z, temperature)[1], y, bins)
+    promised, kept, counts = bin_totals(*_top_label(_softmax(Z, temperature)[1], y), bins)
     present = np.maximum(counts, 1.0)
     return {
-        "confidence": (confidence / present).tolist(),
-        "accuracy": (correct / present).tolist(),
+        "confidence": (promised / present).tolist(),
+        "accuracy": (kept / present).tolist(),
         "count": counts.tolist(),
         "edges": (np.arange(bins + 1) / bins).tolist(),
     }
@@ -138,32 +182,25 @@ def _softmax(Z: _Floats, temperature: float) -> tuple[_Floats, _Floats]:
     return scaled - np.log(total), p / total
 
 
-def _binned(p: _Floats, y: _Labels, bins: int) -> tuple[_Floats, _Floats, _Floats]:
-    """Sum of confidence, number of correct images, and number of images, in each bin."""
-    if bins < 1:
-        raise ValueError(f"the number of bins must be >= 1; got {bins!r}")
-    confidence = p.max(axis=1)
-    correct = (p.argmax(axis=1) == y).astype(np.float64)
-    # side="left": a confidence on an edge belongs to the bin below it, so 1.0 is in the last one.
-    index = np.searchsorted(np.arange(1, bins + 1) / bins, confidence, side="left")
-    index = np.minimum(index, bins - 1)
-    return (
-        np.bincount(index, weights=confidence, minlength=bins).astype(np.float64),
-        np.bincount(index, weights=correct, minlength=bins).astype(np.float64),
-        np.bincount(index, minlength=bins).astype(np.float64),
-    )
+def _top_label(p: _Floats, y: _Labels) -> tuple[_Floats, _Floats]:
+    """Each image's highest probability, and 1.0 or 0.0 as the class that has it is right or wrong."""
+    return p.max(axis=1), (p.argmax(axis=1) == y).astype(np.float64)
+
+
+def _checked_logits(logits: npt.NDArray[Any]) -> _Floats:
+    Z = np.asarray(logits, dtype=np.float64)
+    if Z.ndim != 2 or not Z.size:
+        raise ValueError(f"logits must have shape [images, classes], one or more; got {list(Z.shape)}")
+    if not np.isfinite(Z).all():
+        raise ValueError("logits must be finite; got NaN or infinity")
+    return Z
 
 
 def _checked(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[_Floats, _Labels]:
-    Z = np.asarray(logits, dtype=np.float64)
+    Z = _checked_logits(logits)
     y = np.asarray(labels, dtype=np.int64)
-    if Z.ndim != 2 or not len(Z) or y.shape != Z.shape[:1]:
-        raise ValueError(
-            "logits must have shape [images, classes] and labels [images], one or more; "
-            f"got {list(Z.shape)} and {list(y.shape)}"
-        )
-    if not np.isfinite(Z).all():
-        raise ValueError("logits must be finite; got NaN or infinity")
+    if y.shape != Z.shape[:1]:
+        raise ValueError(f"there must be one label an image; got {list(y.shape)} for {list(Z.shape)} logits")
     if y.min() < 0 or y.max() >= Z.shape[1]:
         raise ValueError(f"labels must be in 0..{Z.shape[1] - 1}; got {y.min()}..{y.max()}")
     return Z, y

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from torch import Tensor, nn
 
+from workloads.catalogue import load
 from workloads.head import HeadOutput
 from workloads.losses.base import Loss, LossContext, Needs, Targets
 from workloads.losses.catalogue import AUXILIARY, LOSSES
@@ -78,9 +78,8 @@ def _auxiliary(params: Mapping[str, Any]) -> Callable[[Loss], Loss] | None:
 
 
 def _load(path: str) -> Any:
-    module, _, attribute = path.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return load(path)
     except (ImportError, AttributeError) as problem:
         raise ValueError(
             f"loss {path!r} cannot be imported: {problem}. "

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-
+from workloads.catalogue import load
 from workloads.contract import ModelConfig
 from workloads.head import HeadSpec
 from workloads.models.base import Classifier
@@ -29,8 +28,7 @@ def build_model(
     if unknown:
         known = ", ".join(entry.parameters) or "none"
         raise ValueError(f"model {config.name!r} has the parameters {known}; got {sorted(unknown)}")
-    module, _, attribute = entry.path.partition(":")
-    constructor = getattr(importlib.import_module(module), attribute)
+    constructor = load(entry.path)
     if config.projector is not None and config.projector < 1:
         raise ValueError(f"model.projector must be at least 1; got {config.projector}")
     trunk = constructor(image_shape, **config.params)

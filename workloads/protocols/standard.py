@@ -17,15 +17,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from workloads.contract import EpochReport, TrialConfig, TrialResult
+from workloads.contract import EpochReport, TrainingDiverged, TrialConfig, TrialResult
 from workloads.data.prepared import PreparedData
 from workloads.evaluation.calibration import calibration_metrics
+from workloads.evaluation.geometry import logit_norms
 from workloads.evaluation.ood import noise_metrics
 from workloads.evaluation.scores import score
 from workloads.losses.base import LossContext
 from workloads.losses.build import build_loss
+from workloads.measurement.measure import measure
+from workloads.measurement.outputs import OUTPUTS
+from workloads.measurement.part import Part
+from workloads.measurement.subject import Subject
 from workloads.models.build import build_model
-from workloads.protocols.measurement import measure
 from workloads.training.batches import Batches, Normaliser
 from workloads.training.checkpoint import (
     Checkpoint,
@@ -58,10 +62,10 @@ def run_standard(
         return result
     place = torch.device(device)
     with reproducible(place, threads, tf32=config.training.precision == "tf32"):
-        return _Trial(config, folder, data_root, place).run(report)
+        return Trial(config, folder, data_root, place).run(report)
 
 
-class _Trial:
+class Trial:
     """A trial at work: its data on the device, its engine, and what it has reported."""
 
     def __init__(self, config: TrialConfig, folder: Path, data_root: Path, device: torch.device) -> None:
@@ -87,7 +91,7 @@ class _Trial:
         self.evaluation_seconds = 0.0
 
     def run(self, report: Report) -> TrialResult:
-        self._continue()
+        self.resume()
         for each in tuple(self.reports):
             report(each)
         training = self.config.training
@@ -108,6 +112,11 @@ class _Trial:
                 report(self.reports[-1])
         return self._finish()
 
+    def subject(self) -> Subject:
+        """The model as it is measured."""
+        engine = self.engine
+        return Subject(engine.evaluated, engine.loss, self.normalise, self.config.training.precision)
+
     def _engine(self) -> Engine:
         config, facts = self.config, self.data.facts
         train = self.data.train()
@@ -124,7 +133,8 @@ class _Trial:
         batches = Batches(images, labels, facts.num_classes, config.training, config.seed)
         return Engine(model, loss.to(self.device), batches, self.normalise, config.training, config.seed)
 
-    def _continue(self) -> None:
+    def resume(self) -> None:
+        """Go on from the checkpoint, where there is one."""
         checkpoint = read_checkpoint(self.folder / CHECKPOINT, self.config.key, self.device)
         if checkpoint is not None:
             self.engine.load_state_dict(checkpoint.engine)
@@ -143,38 +153,42 @@ class _Trial:
         started = time.perf_counter()
         engine, evaluation = self.engine, self.config.evaluation
         logits = self._logits(self.validation_images)
+        noise = {name: self._logits(images) for name, images in self.noise.items()}
         known = score(evaluation.headline, logits)
-        unknown = {
-            name: score(evaluation.headline, self._logits(images)) for name, images in self.noise.items()
-        }
+        unknown = {name: score(evaluation.headline, each) for name, each in noise.items()}
         labels = self.validation_labels
         metrics = {
             **trained,
             "validation/accuracy": float((logits.argmax(axis=1) == labels).mean()),
-            "validation/nll": calibration_metrics(logits, labels, 1.0, evaluation.ece_bins)["nll"],
+            "validation/nll": calibration_metrics(logits, labels, 1.0, evaluation.calibration.bins)["nll"],
             **noise_metrics(known, unknown),
+            "validation/logit_norm": logit_norms(logits)["mean"],
+            "noise/logit_norm": float(np.mean([logit_norms(each)["mean"] for each in noise.values()])),
         }
         self.evaluation_seconds += time.perf_counter() - started
         return EpochReport(engine.epoch, metrics)
 
     def _logits(self, images: Tensor) -> npt.NDArray[np.float32]:
         engine, precision = self.engine, self.config.training.precision
-        return predict(engine.evaluated, engine.loss, self.normalise, images, precision).logits
+        logits = predict(engine.evaluated, engine.loss, self.normalise, images, precision).logits
+        if not np.isfinite(logits).all():
+            raise TrainingDiverged("the logits must be finite; some are not, though the weights are")
+        return logits
 
     def _finish(self) -> TrialResult:
         metrics = dict(self.reports[-1].metrics)
+        measured = Part()
         if self.config.stage != "search":
             started = time.perf_counter()
-            measured = measure(
-                self.engine.evaluated, self.engine.loss, self.normalise, self.data, self.config, self.folder
-            )
-            metrics.update(measured)
+            measured = measure(self.subject(), self.data, self.config, self.folder / OUTPUTS)
+            metrics.update(measured.metrics)
             self.evaluation_seconds += time.perf_counter() - started
         result = TrialResult(
             metrics=metrics,
             train_seconds=self.train_seconds,
             evaluation_seconds=self.evaluation_seconds,
             parameters=sum(p.numel() for p in self.engine.parameters),
+            notes=measured.notes,
         )
         _write_result(self.folder / RESULT, self.config.key, result, self.reports)
         if self.config.stage == "search":
@@ -190,6 +204,7 @@ def _write_result(path: Path, key: str, result: TrialResult, reports: list[Epoch
             "train_seconds": result.train_seconds,
             "evaluation_seconds": result.evaluation_seconds,
             "parameters": result.parameters,
+            "notes": list(result.notes),
         },
         "reports": plain_reports(reports),
     }
@@ -202,6 +217,7 @@ def _read_result(path: Path, key: str) -> tuple[TrialResult, tuple[EpochReport, 
         record = json.loads(path.read_text())
         if record["key"] != key:
             return None
-        return TrialResult(**record["result"]), read_reports(record["reports"])
+        saved = {**record["result"], "notes": tuple(record["result"]["notes"])}
+        return TrialResult(**saved), read_reports(record["reports"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

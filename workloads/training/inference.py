@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from workloads.contract import Precision, TrainingDiverged
+from workloads.contract import Precision
 from workloads.losses.base import Loss
 from workloads.models.base import Classifier
 from workloads.training.batches import Normaliser
@@ -27,6 +27,8 @@ class Outputs:
     """The loss's ``eval_logits``, [N, classes]."""
     features: npt.NDArray[np.float32]
     """What enters the head, [N, features]."""
+    divisor: npt.NDArray[np.float32] | None = None
+    """g of a GODIN head, [N]."""
 
 
 def as_tensor(images: npt.NDArray[np.uint8]) -> torch.Tensor:
@@ -48,13 +50,13 @@ def predict(
         images: on any device; an array is read where it lies.
         precision: as the model was trained.
 
-    Raises: TrainingDiverged where a logit is not finite.
+    A logit may be infinite or not a number.
     """
     model.eval()
     loss.eval()
     device = next(model.parameters()).device
     resident = images if isinstance(images, torch.Tensor) else as_tensor(images)
-    logits, features = [], []
+    logits, features, divisors = [], [], []
     size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
     for start in range(0, len(resident), size):
         batch = resident[start : start + size]
@@ -63,7 +65,10 @@ def predict(
         assert output.features is not None
         logits.append(loss.eval_logits(output).float())
         features.append(output.features.float())
-    outputs = Outputs(torch.cat(logits).cpu().numpy(), torch.cat(features).cpu().numpy())
-    if not np.isfinite(outputs.logits).all():
-        raise TrainingDiverged("the logits must be finite; some are not, though the weights are")
-    return outputs
+        if output.divisor is not None:
+            divisors.append(output.divisor.float().reshape(-1))
+    return Outputs(
+        torch.cat(logits).cpu().numpy(),
+        torch.cat(features).cpu().numpy(),
+        torch.cat(divisors).cpu().numpy() if divisors else None,
+    )

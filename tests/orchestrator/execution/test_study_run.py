@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 from collections import Counter
@@ -106,7 +107,7 @@ def test_mlflow_holds_the_curves_and_the_confirmed_models_with_their_metrics(und
     for model in models:
         trial = confirms[model.tags["orchestrate.key"]]
         found = {m.key: m.value for m in model.metrics or []}
-        assert found["ood/msp/near/fpr95"] == trial.metrics["ood/msp/near/fpr95"]
+        assert found["ood/near/msp/fpr95_id_positive"] == trial.metrics["ood/near/msp/fpr95_id_positive"]
         assert model.status == "READY"
         assert client.list_logged_model_artifacts(model.model_id)
         curve = client.get_metric_history(model.source_run_id, "noise/fpr95")
@@ -273,3 +274,85 @@ def test_failing_losses_are_visible_and_do_not_stop_the_others(tmp_path: Path) -
         for n in ("cross_entropy", "mine")
     )
     assert ce == mine, "the same loss by another path must give the same numbers"
+
+
+def rescored(out: Path, *options: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [COMMAND, "rescore", "small", "--out", out, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def test_scores_and_sets_are_added_to_a_finished_study_without_changing_what_it_found(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    before = record_of(out)
+    options = ("--score", "energy:T=0.1", "--score", "msp", "--ood", "strange=gaussian")
+    status, output = rescored(out, *options)
+    assert status == 0, output
+    after = record_of(out)
+    for key, trial in before.trials.items():
+        now = after.trials[key]
+        assert {name: now.metrics[name] for name in trial.metrics} == trial.metrics
+        fresh = set(now.metrics) - set(trial.metrics)
+        if trial.stage == "confirm":
+            assert {"ood/near/energy-T0.1/auroc", "ood/strange/msp/fpr95_id_positive"} <= fresh
+        else:
+            assert not fresh
+    assert tables(out)["table.csv"] == tables(undisturbed)["table.csv"]
+    assert "strange" in tables(out)["per_set.csv"]
+    by_key = {r.data.tags.get("orchestrate.key"): r for r in runs(out)}
+    for arm in after.arms.values():
+        for trial in arm.confirms.values():
+            found = by_key[trial.key].data.metrics
+            assert found["ood/strange/msp/auroc"] == trial.metrics["ood/strange/msp/auroc"]
+    status, output = rescored(out, *options)
+    assert status == 0, output
+    assert {k: t.metrics for k, t in record_of(out).trials.items()} == {
+        k: t.metrics for k, t in after.trials.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--score", "enrgy"), "Did you mean 'energy'?"),
+        (("--score", "energy:T=-1"), "must be > 0"),
+        (("--ood", "uniform=gaussian"), "the study has a set of this name already"),
+        (("--ood", "strange"), "must be NAME=PATH"),
+        (("--ood", "strange=svhn"), "svhn"),
+        ((), "name what to add"),
+    ],
+)
+def test_a_rescoring_that_cannot_be_says_why_and_changes_nothing(
+    undisturbed: Path, options: tuple[str, ...], said: str
+) -> None:
+    ledger = undisturbed / "small" / "ledger.jsonl"
+    content = ledger.read_bytes()
+    status, output = rescored(undisturbed, *options)
+    assert status != 0
+    assert said in output
+    assert ledger.read_bytes() == content
+
+
+def test_a_damaged_output_is_named_and_the_other_trials_are_rescored(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    broken, whole = record_of(out).arms["logitnorm"].confirms.values()
+    (out / "small" / "trials" / broken.key / "outputs" / "uniform.npz").write_bytes(b"nothing")
+    status, output = rescored(out, "--score", "energy:T=0.1")
+    assert status != 0
+    assert f"logitnorm seed {broken.seed}" in output
+    assert "uniform.npz does not hold what was written" in output
+    metrics = record_of(out).trials
+    assert "ood/near/energy-T0.1/auroc" not in metrics[broken.key].metrics
+    assert "ood/near/energy-T0.1/auroc" in metrics[whole.key].metrics

@@ -13,7 +13,15 @@ import numpy as np
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.study.spec import ArmSpec, ConfirmSpec, SearchSpec, StudySpec
 from workloads.catalogue import Term, Value
-from workloads.contract import DataConfig, ModelConfig, TrainingConfig
+from workloads.contract import (
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OODConfig,
+    RobustnessConfig,
+    TrainingConfig,
+)
+from workloads.evaluation.score_names import parse_score
 
 LR = Term("log_uniform", (0.01, 1.0))
 SPEC = StudySpec(
@@ -31,7 +39,16 @@ SPEC = StudySpec(
     search=SearchSpec(trials=8, seeds=(0, 1)),
     confirm=ConfirmSpec((100, 101, 102, 103, 104)),
 )
-RATES = ("fpr95", "fpr95_ood_positive", "auroc", "aupr_in", "aupr_out")
+FULL = dataclasses.replace(
+    SPEC,
+    evaluation=EvaluationConfig(
+        measures=("ood", "calibration", "geometry", "robustness"),
+        ood=OODConfig(("msp", "mls", "energy:T=tuned", "cosine")),
+        robustness=RobustnessConfig(images=500, objectives=("ce", "scaled_ce", "dlr"), epsilons=(2.0, 8.0)),
+    ),
+)
+"""Everything measured; a score that is tuned, and one that fits no arm."""
+RATES = ("fpr95_id_positive", "fpr95_ood_positive", "auroc", "aupr_in", "aupr_out", "oscr")
 
 
 class Story:
@@ -54,7 +71,7 @@ class Story:
             versions={"torch": "2.15.0", "ray": "2.60.0"},
             commit="0123abcd",
             hardware={"cpus": 2, "gpu": "none"},
-            data={"hash": "feedbeef", "num_train": 860, "image_shape": [1, 8, 8]},
+            data={"hash": "feedbeef", "num_train": 860, "num_classes": 10, "image_shape": [1, 8, 8]},
             command=["orchestrate", "study", "studies/my digits.yaml"],
             session=1,
         )
@@ -119,25 +136,67 @@ def trial_key(arm: str, stage: str, number: int, seed: int) -> str:
 
 
 def confirm_metrics(spec: StudySpec, near: float, far: float, accuracy: float = 0.97) -> dict[str, float]:
-    """Metrics of a confirm trial whose near and far FPR95 are given."""
-    metrics = {
-        "test/accuracy": accuracy,
-        "calibration/ece": 0.041,
-        "calibration/ece_ts": 0.012,
-        "calibration/nll": 0.12,
-        "calibration/nll_ts": 0.09,
-        "calibration/brier": 0.05,
-        "calibration/brier_ts": 0.04,
-        "calibration/temperature": 1.7,
-    }
+    """Metrics of a confirm trial whose near and far FPR95 are given: all that the study measures."""
+    measured = {"ood": _rejection, "calibration": _calibration, "geometry": _geometry, "robustness": _robust}
+    metrics = {"test/accuracy": accuracy}
+    for name in spec.evaluation.measures:
+        metrics |= measured[name](spec, near, far, accuracy)
+    return metrics
+
+
+def _rejection(spec: StudySpec, near: float, far: float, accuracy: float) -> dict[str, float]:
+    metrics: dict[str, float] = {}
     sets = {"near": near, "far": far}
     sets |= dict.fromkeys(spec.data.near_ood, near) | dict.fromkeys(spec.data.far_ood, far)
-    for score in spec.evaluation.scores:
+    for score in map(parse_score, spec.evaluation.ood.scores):
+        if score.name == "cosine":
+            continue
         for name, fpr95 in sets.items():
-            values = (fpr95, fpr95 / 2, 1 - fpr95 / 3, 1 - fpr95 / 4, 1 - fpr95 / 5)
-            metrics |= {f"ood/{score}/{name}/{r}": v for r, v in zip(RATES, values, strict=True)}
-            metrics[f"ood/{score}/{name}/id_prevalence"] = 0.6 if name in ("near", "held_out") else 0.25
+            values = (fpr95, fpr95 / 2, 1 - fpr95 / 3, 1 - fpr95 / 4, 1 - fpr95 / 5, accuracy - fpr95 / 3)
+            metrics |= {f"ood/{name}/{score.label}/{r}": v for r, v in zip(RATES, values, strict=True)}
+            metrics[f"ood/{name}/{score.label}/id_prevalence"] = 0.6 if name in ("near", "held_out") else 0.25
+        error = 1 - accuracy
+        found = {"aurc": error / 9, "e_aurc": error / 12, "failure_auroc": 0.9 - error}
+        metrics |= {f"selective/{score.label}/{name}": value for name, value in found.items()}
+        if "tuned" in score.label:
+            metrics[f"tuned/{score.label}/T"] = 0.1 if accuracy < 0.9715 else 0.2
     return metrics
+
+
+def _calibration(spec: StudySpec, near: float, far: float, accuracy: float) -> dict[str, float]:
+    before = {"ece_15": 0.041, "ece_adaptive_15": 0.043, "ece_classwise_15": 0.011, "ks": 0.039}
+    before |= {"nll": 0.12, "brier": 0.05}
+    metrics = {f"calibration/{name}": value for name, value in before.items()}
+    metrics |= {f"calibration/{name}_ts": 0.3 * value for name, value in before.items()}
+    metrics |= {"calibration/temperature": 1.7, "calibration/temperature_at_bound": 0.0}
+    sets = {"id_test": accuracy + 0.02, **dict.fromkeys(spec.data.near_ood, 0.5 + near)}
+    sets |= {name: 0.6 + 0.1 * place for place, name in enumerate(spec.data.far_ood)}
+    metrics |= {f"calibration/confidence/{name}": value for name, value in sets.items()}
+    return metrics | {f"calibration/confidence_ts/{name}": 0.9 * value for name, value in sets.items()}
+
+
+def _geometry(spec: StudySpec, near: float, far: float, accuracy: float) -> dict[str, float]:
+    angles = {"wc_intra": 0.4, "w_inter": 1.6, "c_inter": 1.2, "wc_inter": 1.5, "within_class": 0.3}
+    collapse = {"nc1": 0.12, "nc2_equinorm": 0.2, "nc2_equiangular": 0.1, "nc2_w_equinorm": 0.08}
+    collapse |= {"nc2_w_equiangular": 0.09, "nc3": 0.3, "nc4": 0.004}
+    metrics = {f"geometry/{name}": value + near / 100 for name, value in (angles | collapse).items()}
+    for place, name in enumerate(("id_test", *spec.data.near_ood, *spec.data.far_ood)):
+        metrics[f"geometry/logit_norm_mean/{name}"] = 12.0 - 2 * place
+        metrics[f"geometry/logit_norm_std/{name}"] = 1.5
+    return metrics
+
+
+def _robust(spec: StudySpec, near: float, far: float, accuracy: float) -> dict[str, float]:
+    robust = spec.evaluation.robustness
+    metrics = {"robustness/clean": accuracy, "robustness/corruption/mean": 0.81}
+    for epsilon in robust.epsilons:
+        for attack in robust.attacks:
+            for place, objective in enumerate(robust.objectives):
+                weakened = 0.02 * place + (0.05 if attack == "pgd" else 0.0)
+                metrics[f"robustness/{attack}/{objective}/eps_{epsilon:g}"] = 0.9 - 0.08 * epsilon - weakened
+        metrics[f"robustness/worst/eps_{epsilon:g}"] = 0.8 - 0.08 * epsilon
+    kinds = ("clean", "corrupt", "adversarial", "novel", "unrecognisable", "mean")
+    return metrics | {f"robustness/dar_star/{kind}": 0.5 + 0.05 * n for n, kind in enumerate(kinds)}
 
 
 def whole_story(spec: StudySpec = SPEC) -> Story:
@@ -205,7 +264,8 @@ def write_outputs(spec: StudySpec, record: StudyRecord, study_dir: Path) -> None
             }
             scores |= {name: generator.normal(2, 1.2, 300) for name in spec.data.near_ood}
             scores |= {name: generator.normal(0, 1.0, 200) for name in spec.data.far_ood}
-            np.savez(folder / "scores.npz", **scores)  # type: ignore[arg-type]
+            named: dict[str, Any] = {f"msp/{name}": each for name, each in scores.items()}
+            np.savez(folder / "scores.npz", **named)
             (folder / "reliability.json").write_text(json.dumps(reliability(generator)))
 
 

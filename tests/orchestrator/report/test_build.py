@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,7 @@ from orchestrator.report.build import ReportFiles, write_report
 from orchestrator.report.summary import summary_text
 from orchestrator.study.spec import StudySpec
 
-from .stories import SPEC, Story, whole_story, write_outputs
+from .stories import FULL, SPEC, Story, whole_story, write_outputs
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -63,9 +64,9 @@ class Built:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     study_dir = tmp_path_factory.mktemp("study")
-    record = whole_story().record()
-    write_outputs(SPEC, record, study_dir)
-    return Built(SPEC, record, study_dir, write_report(SPEC, record, study_dir))
+    record = whole_story(FULL).record()
+    write_outputs(FULL, record, study_dir)
+    return Built(FULL, record, study_dir, write_report(FULL, record, study_dir))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -83,7 +84,8 @@ def test_every_file_is_there_and_no_temporary_one(built: Built) -> None:
     files = built.files
     assert files.html == folder / "index.html"
     assert files.markdown == folder / "report.md"
-    assert [p.name for p in files.csvs] == ["table.csv", "comparison.csv", "trials.csv", "per_set.csv"]
+    names = ["table", "comparison", "trials", "per_set", "scores", "selective", "calibration", "geometry"]
+    assert [p.name for p in files.csvs] == [f"{name}.csv" for name in (*names, "robustness")]
     assert {p.suffix for p in files.figures} == {".png", ".svg"}
     named = {files.html, files.markdown, *files.csvs, *files.figures}
     assert {p for p in folder.rglob("*") if p.is_file()} == named
@@ -116,11 +118,41 @@ def test_the_comparison_is_the_same_in_every_format(built: Built) -> None:
     assert all(row["sentence"] in text for row in rows if row["family"] == "primary")
 
 
+def test_every_evaluation_is_the_same_in_every_format(built: Built) -> None:
+    page = Page(built.files.html.read_text())
+    markdown = markdown_rows(built.files.markdown)
+    for name in ("per_set", "scores", "selective", "calibration", "geometry", "robustness"):
+        rows = read_csv(built.study_dir / "report" / f"{name}.csv")
+        assert len(rows) >= 3
+        for row in rows:
+            # A metric may be called mean itself: corruption/mean has its columns corruption/mean/mean and on.
+            shown = [v for k, v in row.items() if f"{k.rpartition('/')[0]}/n" not in row or f"{k}/n" in row]
+            assert shown in markdown
+            on_page = [each for each in page.rows if each[: len(shown[:2])] == shown[:2]]
+            assert all(any(cell in each for each in on_page) for cell in shown)
+
+
+def test_a_studys_files_hold_only_what_was_measured(tmp_path: Path) -> None:
+    files = write_report(SPEC, whole_story().record(), tmp_path)
+    assert "robustness.csv" not in [path.name for path in files.csvs]
+    assert "Robustness" not in Page(files.html.read_text()).headings
+    assert "Robustness" not in files.markdown.read_text()
+
+
+def test_angles_are_given_in_full_in_radians(built: Built) -> None:
+    for row in read_csv(built.study_dir / "report" / "geometry.csv"):
+        mean, std = (math.degrees(float(row[f"geometry/w_inter/{part}"])) for part in ("mean", "std"))
+        assert row["geometry/w_inter"] == f"{mean:.1f} ± {std:.1f}"
+
+
 def test_full_precision_columns_give_the_shown_digits_when_rounded(built: Built) -> None:
     for row in read_csv(built.files.csvs[0]):
-        mean, std = float(row["ood/msp/near/fpr95/mean"]), float(row["ood/msp/near/fpr95/std"])
-        assert row["ood/msp/near/fpr95"] == f"{100 * mean:.1f} ± {100 * std:.1f}"
-        assert row["ood/msp/near/fpr95/n"] == "5"
+        mean, std = (
+            float(row["ood/near/msp/fpr95_id_positive/mean"]),
+            float(row["ood/near/msp/fpr95_id_positive/std"]),
+        )
+        assert row["ood/near/msp/fpr95_id_positive"] == f"{100 * mean:.1f} ± {100 * std:.1f}"
+        assert row["ood/near/msp/fpr95_id_positive/n"] == "5"
 
 
 def test_every_trial_is_in_the_trials_file(built: Built) -> None:
@@ -147,6 +179,10 @@ def test_the_page_has_its_parts_in_order(built: Built) -> None:
         "Paired comparison with cross_entropy",
         "Every OOD set, msp score",
         "Loss by score",
+        "Selective prediction, msp score",
+        "Calibration",
+        "Geometry",
+        "Robustness",
         "Figures",
         "Chosen parameters",
         "Budget",

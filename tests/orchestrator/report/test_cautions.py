@@ -108,7 +108,7 @@ def test_an_unmet_guard_is_a_warning() -> None:
 
 def test_a_metric_that_is_not_finite_is_a_warning() -> None:
     story = whole_story(with_arms("cross_entropy", "hem"))
-    story.events[-2]["metrics"]["calibration/ece"] = math.nan
+    story.events[-2]["metrics"]["calibration/ece_15"] = math.nan
     found = cautions(story.spec, story.record())
     assert "hem: ECE before TS is missing or not finite at seed 104 and is left out." in found
 

@@ -52,9 +52,12 @@ def test_each_family_is_corrected_on_its_own() -> None:
 
 def test_the_p_value_of_a_study_is_that_of_scipy() -> None:
     record = whole_story().record()
-    found = find(compare(SPEC, record), "logitnorm", "ood/msp/near/fpr95")
+    found = find(compare(SPEC, record), "logitnorm", "ood/near/msp/fpr95_id_positive")
     values = [
-        [record.arms[arm].confirms[seed].metrics["ood/msp/near/fpr95"] for seed in SPEC.confirm.seeds]
+        [
+            record.arms[arm].confirms[seed].metrics["ood/near/msp/fpr95_id_positive"]
+            for seed in SPEC.confirm.seeds
+        ]
         for arm in ("logitnorm", "cross_entropy")
     ]
     assert found.test.p == pytest.approx(stats.ttest_rel(*values).pvalue, rel=1e-9)
@@ -64,8 +67,8 @@ def test_the_p_value_of_a_study_is_that_of_scipy() -> None:
 def test_higher_is_better_for_auroc_and_worse_for_fpr95() -> None:
     story = confirmed(TWO, cross_entropy=[0.2, 0.21, 0.2, 0.19, 0.2], logitnorm=[0.5, 0.52, 0.51, 0.5, 0.49])
     comparisons = compare(TWO, story.record())
-    fpr95 = find(comparisons, "logitnorm", "ood/msp/near/fpr95")
-    auroc = find(comparisons, "logitnorm", "ood/msp/near/auroc")
+    fpr95 = find(comparisons, "logitnorm", "ood/near/msp/fpr95_id_positive")
+    auroc = find(comparisons, "logitnorm", "ood/near/msp/auroc")
     assert fpr95.test.difference is not None
     assert fpr95.test.difference > 0
     assert auroc.test.difference is not None

@@ -1,0 +1,119 @@
+"""More scores, or more OOD sets, for a trial that is finished: from its saved outputs, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from workloads.contract import AddedSet, TrialConfig
+from workloads.data.images import Pixels
+from workloads.data.prepared import PreparedData
+from workloads.evaluation.catalogue import SCORES
+from workloads.evaluation.score_names import parse_score
+from workloads.measurement.calibration import measure_calibration
+from workloads.measurement.geometry import measure_geometry
+from workloads.measurement.measure import perturbing
+from workloads.measurement.ood import measure_ood
+from workloads.measurement.outputs import (
+    OUTPUTS,
+    SCORES_FILE,
+    MeasuredSet,
+    Outputs,
+    add_set,
+    read_outputs,
+    read_scores,
+    write_arrays,
+)
+from workloads.measurement.part import Part
+from workloads.measurement.perturbed import Perturbing
+from workloads.protocols.standard import Trial
+from workloads.training.numerics import reproducible
+
+
+@dataclass(frozen=True)
+class _Place:
+    config: TrialConfig
+    folder: Path
+    data_root: Path
+    device: torch.device
+
+
+def rescore_standard(
+    config: TrialConfig,
+    scores: Sequence[str],
+    added: Mapping[str, AddedSet],
+    *,
+    folder: Path,
+    data_root: Path,
+    device: str,
+    threads: int,
+) -> Part:
+    """See :func:`workloads.run.rescore`."""
+    place = _Place(config, folder, data_root, torch.device(device))
+    outputs = read_outputs(folder / OUTPUTS)
+    with reproducible(place.device, threads, tf32=config.training.precision == "tf32"):
+        return _rescored(place, outputs, tuple(scores), added)
+
+
+def _rescored(
+    place: _Place, outputs: Outputs, scores: tuple[str, ...], added: Mapping[str, AddedSet]
+) -> Part:
+    config = place.config
+    needs = {SCORES[parse_score(text).name].facts["needs"] for text in scores}
+    no_train = not outputs.of_kind("train")
+    asks_model = "model" in needs or bool(added) or ("train" in needs and no_train)
+    trial = _reopened(place) if asks_model else None
+    fresh: dict[str, MeasuredSet] = {}
+    images: dict[str, Pixels] = {}
+    if trial is not None:
+        subject = trial.subject()
+        if "train" in needs and no_train:
+            train = trial.data.train()
+            fresh["id_train"] = MeasuredSet("train", subject.evidence(train.images, np.array(train.labels)))
+        for name, each in added.items():
+            images[name] = _images(each, config, place.data_root)
+            fresh[name] = MeasuredSet("added", subject.evidence(images[name]))
+            if not np.isfinite(fresh[name].evidence.logits).all():
+                raise ValueError(f"{name}: the logits must be finite; some are not")
+        for name, measured in fresh.items():
+            add_set(place.folder / OUTPUTS, name, measured)
+        outputs = replace(outputs, sets={**outputs.sets, **fresh})
+    rejection = measure_ood(outputs, scores, _perturbed(trial, outputs, images))
+    part = rejection.part
+    kept = {**read_scores(place.folder / OUTPUTS), **rejection.scores}
+    write_arrays(place.folder / OUTPUTS / SCORES_FILE, kept)
+    if added and "calibration" in config.evaluation.measures:
+        part += measure_calibration(outputs, config.evaluation.calibration.bins)[0]
+    if added and "geometry" in config.evaluation.measures:
+        part += measure_geometry(outputs)
+    return part
+
+
+def _reopened(place: _Place) -> Trial:
+    """The trial at its end, from its checkpoint."""
+    trial = Trial(place.config, place.folder, place.data_root, place.device)
+    trial.resume()
+    wanted = place.config.training.epochs
+    if trial.engine.epoch != wanted:
+        raise ValueError(
+            f"{place.folder}: the checkpoint of the finished trial must be there; got "
+            f"{'none' if trial.engine.epoch == 0 else f'one of epoch {trial.engine.epoch} of {wanted}'}"
+        )
+    return trial
+
+
+def _images(added: AddedSet, config: TrialConfig, data_root: Path) -> Pixels:
+    data = PreparedData.open(
+        added.data, config.noise, data_root, stage=config.stage, data_hash=added.data_hash
+    )
+    return data.ood()[added.name]
+
+
+def _perturbed(trial: Trial | None, outputs: Outputs, images: Mapping[str, Pixels]) -> Perturbing | None:
+    if trial is None:
+        return None
+    return perturbing(trial.subject(), trial.data, outputs, images)
