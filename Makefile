@@ -11,11 +11,14 @@ ARGS ?=
 quickstart: $(VENV)/.installed
 	$(BIN)/orchestrate study studies/quickstart.yaml $(ARGS)
 
+# Two files of tests side by side, one thread each: more threads than cores only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+	$(PYTEST) -m "not gpu" $(ARGS)
 
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not gpu and not slow" $(ARGS)
+	$(PYTEST) -m "not gpu and not slow" $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

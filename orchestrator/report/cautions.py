@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 from orchestrator.campaign.objective import meets_guard
@@ -16,8 +17,10 @@ from orchestrator.study.spec import StudySpec
 from workloads.catalogue import Term, Value
 
 FEW_SEEDS = 5
+
 EDGE = 0.02
 """Share of a search range, at each end, that counts as its edge."""
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 def cautions(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
@@ -110,18 +113,23 @@ def _temperature_at_bound(spec: StudySpec, record: StudyRecord, arm: str) -> lis
 
 
 def _notes(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:
-    """What the confirm trials said of themselves, each sentence once."""
-    said: dict[str, list[int]] = {}
+    """What the confirm trials said of themselves; sentences that differ in their numbers alone stand once."""
+    said: dict[str, dict[int, str]] = {}
     for seed, trial in confirm_trials(spec, record, arm).items():
         for note in trial.notes:
-            said.setdefault(note, []).append(seed)
-    planned = len(spec.confirm.seeds)
-    return [
-        f"{arm}: {note}."
-        if len(seeds) == planned
-        else f"{arm}: {note} (seed {', '.join(str(seed) for seed in seeds)})."
-        for note, seeds in said.items()
-    ]
+            said.setdefault(_NUMBER.sub("#", note), {})[seed] = note
+    found = []
+    for notes in said.values():
+        text = next(iter(notes.values()))
+        where = "every seed" if len(notes) == len(spec.confirm.seeds) else f"seed {_listed(notes)}"
+        if len(set(notes.values())) > 1:
+            where += "; the numbers are the first one's"
+        found.append(f"{arm}: {text} ({where}).")
+    return found
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    return ", ".join(str(seed) for seed in seeds)
 
 
 def _few_seeds(spec: StudySpec, record: StudyRecord) -> list[str]:

@@ -21,6 +21,7 @@ from workloads.contract import (
     OODConfig,
     RobustnessConfig,
     TrainingConfig,
+    TrainingDiverged,
     TrialConfig,
     TrialResult,
 )
@@ -29,6 +30,7 @@ from workloads.evaluation.ood import rejection_metrics
 from workloads.measurement.outputs import OutputsDamaged, read_outputs
 from workloads.measurement.subject import Subject
 from workloads.run import prepare, rescore, run
+from workloads.training.inference import Outputs
 
 NOISE = NoiseConfig(size=40)
 DATA = DataConfig("digits", (0, 1, 2, 3, 4, 5), near_ood=("held_out",), far_ood=("uniform", "blobs"))
@@ -242,3 +244,30 @@ def test_a_set_with_logits_that_are_not_finite_is_left_out_with_a_word(
         data_root=tmp_path / "data",
     )
     assert not [name for name in again if name.startswith("ood/far/")]
+
+
+def test_a_trial_whose_test_logits_are_not_finite_has_diverged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Subject.evidence
+
+    def evidence(self: Subject, images: Any, labels: Any = None) -> Evidence:
+        said = told(self, images, labels)
+        if labels is not None:
+            said.logits[0, 0] = np.inf
+        return said
+
+    monkeypatch.setattr(Subject, "evidence", evidence)
+    with pytest.raises(TrainingDiverged, match="the logits of id_test must be finite"):
+        ran(trial(tmp_path / "data"), tmp_path / "trial", tmp_path / "data")
+
+
+def test_a_trial_whose_validation_logits_are_not_finite_has_diverged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(model: Any, loss: Any, normalise: Any, images: Any, precision: Any) -> Outputs:
+        return Outputs(np.full((len(images), 6), np.nan, np.float32), np.zeros((len(images), 4), np.float32))
+
+    monkeypatch.setattr("workloads.protocols.standard.predict", broken)
+    with pytest.raises(TrainingDiverged, match="the logits must be finite"):
+        ran(trial(tmp_path / "data"), tmp_path / "trial", tmp_path / "data")

@@ -134,3 +134,20 @@ def test_sets_that_differ_in_compression_or_repeat_training_images_are_named() -
     assert "not compressed like the jpeg training images: patches (png)." in compression
     assert "test: 2 images with exactly the pixels of a training image; counted, not left out." in found
     assert not any(text.startswith("held_out") for text in found)
+
+
+def test_what_trials_say_of_themselves_stands_once_whatever_its_numbers() -> None:
+    story = whole_story()
+    ends = [e for e in story.events if e["event"] == "finished" and e["metrics"].get("test/accuracy")]
+    by_arm = {arm: [e for e in ends if story.record().trials[e["key"]].arm == arm] for arm in SPEC.arms}
+    for index, event in enumerate(by_arm["hem"]):
+        event["notes"] = [f"score vim: got -2.{index} on the training images"]
+    by_arm["logitnorm"][1]["notes"] = ["score cosine: needs a cosine head"]
+    found = [text for text in cautions(SPEC, story.record()) if "score" in text]
+    first, second = (by_arm["hem"][0], by_arm["logitnorm"][1])
+    seed = story.record().trials[second["key"]].seed
+    assert first["notes"] == ["score vim: got -2.0 on the training images"]
+    assert sorted(found) == [
+        "hem: score vim: got -2.0 on the training images (every seed; the numbers are the first one's).",
+        f"logitnorm: score cosine: needs a cosine head (seed {seed}).",
+    ]
