@@ -27,6 +27,8 @@ def compiled(
     # it torch would go on uncompiled without a word.
     torch.compiler.reset()
     torch._dynamo.config.fail_on_recompile_limit_hit = True
+    # The compiler takes over what was decided before it was loaded.
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     forward: Callable[[Tensor], HeadOutput] = torch.compile(model, fullgraph=True, mode=mode)
     return forward

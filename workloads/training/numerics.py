@@ -21,25 +21,25 @@ def reproducible(device: torch.device, threads: int, *, tf32: bool = False) -> I
     """
     before = (
         torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.get_deterministic_debug_mode(),
         torch.get_rng_state(),
         torch.get_float32_matmul_precision(),
         torch.backends.cudnn.allow_tf32,
     )
     torch.set_num_threads(threads)
     if device.type == "cpu":
-        torch.use_deterministic_algorithms(True)
+        # As use_deterministic_algorithms(True), which also loads the compiler: a second, and 80 MB.
+        torch.set_deterministic_debug_mode("error")
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1], warn_only=before[2])
-        torch.set_rng_state(before[3])
-        torch.set_float32_matmul_precision(before[4])
-        torch.backends.cudnn.allow_tf32 = before[5]
+        torch.set_deterministic_debug_mode(before[1])
+        torch.set_rng_state(before[2])
+        torch.set_float32_matmul_precision(before[3])
+        torch.backends.cudnn.allow_tf32 = before[4]
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from workloads.contract import TrainingConfig
 from workloads.losses.base import Loss
 from workloads.models.base import Classifier
+from workloads.training.uncompiled import plain_step, unguard
 
 
 class Optimizers:
@@ -34,7 +35,7 @@ class Optimizers:
 
     def step(self) -> None:
         for member in self.members:
-            member.step()
+            plain_step(member)
 
     def state_dict(self) -> list[dict[str, Any]]:
         return [member.state_dict() for member in self.members]
@@ -64,10 +65,11 @@ class MatrixMuon(torch.optim.Muon):
             flat.append({**group, "params": matrices})
         super().__init__(flat, **settings)
 
-    def step(self, closure: Any = None) -> Any:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step; a closure, which torch's own optimisers take, is not used here."""
         for weight, matrix in zip(self.weights, self.matrices, strict=True):
             matrix.grad = None if weight.grad is None else _as_matrix(weight.grad, like=weight)
-        return super().step(closure)  # type: ignore[no-untyped-call]
+        plain_step(self, torch.optim.Muon)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for weight, matrix in zip(self.weights, self.matrices, strict=True):
@@ -83,6 +85,7 @@ def build_optimizer(model: Classifier, loss: Loss, config: TrainingConfig) -> Op
     ``decay_norms_and_biases: false`` every bias and every scale and shift of a norm. ``muon`` trains the
     matrices of the trunk (linear and convolution weights but the first layer's), AdamW the rest.
     """
+    unguard()
     groups = list(_groups(model, loss, config))
     if config.optimizer == "adamw":
         return Optimizers([torch.optim.AdamW(groups, lr=config.lr)])
