@@ -55,7 +55,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1, help="default 1")
     parser.add_argument("--trials", type=int, default=24, help="of M1 (default 24)")
     parser.add_argument("--few", type=int, default=8, help="trials of M2 (default 8)")
-    parser.add_argument("--seeds", type=int, default=5, help="paired seeds of the parity check (default 5)")
+    parser.add_argument("--seeds", type=int, default=8, help="paired seeds of the parity check (default 8)")
     parser.add_argument("--peak-batch", type=int, default=128, help="batch of M11 (default 128)")
     parser.add_argument(
         "--setting",
