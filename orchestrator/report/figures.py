@@ -100,8 +100,9 @@ def draw_figures(spec: StudySpec, record: StudyRecord, study_dir: Path) -> tuple
             for arm in ordered_arms(spec)
             if (drawing := _search_figure(spec, record, arm)) is not None
         ]
-        scores = _score_figure(spec, record, study_dir)
-        reliability = _reliability_figure(spec, record, study_dir)
+        measures = spec.evaluation.measures
+        scores = _score_figure(spec, record, study_dir) if "ood" in measures else None
+        reliability = _reliability_figure(spec, record, study_dir) if "calibration" in measures else None
     return tuple(drawing for drawing in (*search, scores, reliability) if drawing is not None)
 
 

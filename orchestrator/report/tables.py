@@ -15,6 +15,7 @@ from orchestrator.report.readings import Metric
 from orchestrator.report.sentences import interval
 from orchestrator.report.statistics import summarise
 from orchestrator.study.spec import StudySpec
+from orchestrator.study.terms import space_size
 
 NOTHING_CONFIRMED = "No confirm trial has finished yet: there are no test results to show."
 
@@ -37,7 +38,9 @@ def main_table(spec: StudySpec, record: StudyRecord, comparisons: Sequence[Compa
     ]
     columns = (Column("arm"), Column("n"), *map(metric_column, metrics))
     return Table(
-        f"Test results, {spec.evaluation.headline} score",
+        f"Test results, {spec.evaluation.headline} score"
+        if "ood" in spec.evaluation.measures
+        else "Test results",
         columns,
         tuple(rows) if any_confirmed(spec, record) else (),
         _main_notes(spec, record),
@@ -107,9 +110,17 @@ def _main_notes(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
     notes = [
         "Mean ± standard deviation (ddof = 1) over n training seeds, of test data that no search trial "
         "saw; rates in percent.",
-        "The ± covers the training seed, not the choice of parameters: the search was run once.",
-        "FPR95 (ID+): share of OOD accepted where 95 % of ID is accepted. FPR95 (OOD+): share of ID "
-        "rejected where 95 % of OOD is rejected. TS: temperature scaling, T* fitted on validation data.",
+    ]
+    if any(space_size(arm.space) != 1 for arm in spec.arms.values()):
+        notes.append("The ± covers the training seed, not the choice of parameters: the search was run once.")
+    meanings = {
+        "ood": "FPR95 (ID+): share of OOD accepted where 95 % of ID is accepted. FPR95 (OOD+): share of ID "
+        "rejected where 95 % of OOD is rejected.",
+        "calibration": "TS: temperature scaling, T* fitted on validation data.",
+    }
+    explained = [text for measure, text in meanings.items() if measure in spec.evaluation.measures]
+    notes += [
+        *([" ".join(explained)] if explained else []),
         "Bold (in plain text *): best of its column, and distinguishable from the baseline after Holm's "
         "correction.",
     ]

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from orchestrator.study import terms
 from orchestrator.study.document import Document
+from orchestrator.study.evaluation import MEASURES
 from orchestrator.study.metric_names import ALIASES, OOD_METRICS, metric_names, resolve, short_names
 from orchestrator.study.sets import far_sets, near_sets
 from orchestrator.study.spec import StudySpec
@@ -236,7 +237,11 @@ def _primary(doc: Document, spec: StudySpec) -> None:
         if resolve(name, spec) in known:
             continue
         group = next((g for g in ("near", "far") if name.startswith(f"ood/{g}/")), None)
-        if group is not None and name.split("/")[-1] in (*OOD_METRICS, *ALIASES):
+        kind = name.split("/")[0]
+        if kind in MEASURES and kind not in spec.evaluation.measures:
+            hint = f"Add {kind} to evaluate, or choose with report: {{primary: [...]}}"
+            doc.problem("report.primary", f"{name} needs the evaluation {kind}, which is not asked for", hint)
+        elif group is not None and name.split("/")[-1] in (*OOD_METRICS, *ALIASES):
             hint = f"Add sets to data.{group}_ood, or choose with report: {{primary: [...]}}"
             doc.problem(
                 "report.primary", f"{name} needs {group}-OOD sets, and data.{group}_ood is empty", hint

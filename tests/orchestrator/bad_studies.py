@@ -259,6 +259,14 @@ CASES = [
         "report",
     ),
     Case(
+        "metric of an evaluation that is not asked for",
+        "model:",
+        "evaluate: [calibration]\nmodel:",
+        "report.primary",
+        ("ood/near/fpr95 needs the evaluation ood", "Add ood to evaluate"),
+        "evaluate",
+    ),
+    Case(
         "metric of no set",
         "  near_ood: [held_out]\n",
         "",

@@ -2,68 +2,32 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.workloads.attacked_models import (
+    SHAPE,
+    Array,
+    Logits,
+    distance_to_break,
+    draw_images,
+    draw_weights,
+    linear_model,
+    predictions,
+)
 from workloads.evaluation.attack_objectives import OBJECTIVES
 from workloads.evaluation.attacks import fgsm, pgd, robust_accuracy
-from workloads.evaluation.autoattack import autoattack
 
-Array = npt.NDArray[np.float64]
-Logits = Callable[[Tensor], Tensor]
-
-SHAPE = (3, 4, 4)
 ALL: dict[str, Any] = {
     "attacks": ("fgsm", "pgd"),
     "objectives": ("ce", "scaled_ce", "dlr", "margin"),
     "steps": 10,
     "seed": 3,
 }
-
-
-def _images(n: int, low: int = 60, high: int = 200) -> Tensor:
-    generator = torch.Generator().manual_seed(n)
-    return torch.randint(low, high, (n, *SHAPE), dtype=torch.uint8, generator=generator)
-
-
-def _weights(classes: int) -> Array:
-    return np.random.default_rng(classes).normal(size=(classes, 48))
-
-
-def _linear(W: Array, scale: float = 1.0) -> Logits:
-    weight = torch.tensor(W)
-
-    def answer(pixels: Tensor) -> Tensor:
-        assert pixels.dtype == torch.float32
-        return (scale * ((pixels.flatten(1).double() - 0.5) @ weight.T)).float()
-
-    return answer
-
-
-def _labels(logits: Logits, images: Tensor, wrong: int = 0) -> Tensor:
-    """The predictions, the first few turned to another class."""
-    Z = logits(images.float() / 255.0)
-    labels = Z.argmax(dim=1)
-    labels[:wrong] = (labels[:wrong] + 1) % Z.shape[1]
-    return labels
-
-
-def _distance_to_break(W: Array, images: Tensor, labels: Tensor) -> Array:
-    """The epsilon, in 1/255, at which a linear model's label loses to the first other class: the margin over
-    the L1 norm of the difference of the two rows."""
-    x = images.numpy().reshape(len(images), -1) / 255.0 - 0.5
-    distances = []
-    for row, y in zip(x, labels.tolist(), strict=True):
-        others = [j for j in range(len(W)) if j != y]
-        distances.append(min((W[y] - W[j]) @ row / np.abs(W[y] - W[j]).sum() for j in others))
-    return 255.0 * np.array(distances)
 
 
 @pytest.fixture
@@ -83,10 +47,10 @@ def curved() -> Logits:
 
 @pytest.mark.parametrize("objective", ["ce", "margin"])
 def test_one_step_breaks_two_classes_of_a_linear_model_exactly_where_the_margin_ends(objective: str) -> None:
-    W, images = _weights(2), _images(300)
-    logits = _linear(W)
-    labels = _labels(logits, images, wrong=20)
-    distance = _distance_to_break(W, images, labels)
+    W, images = draw_weights(2), draw_images(300)
+    logits = linear_model(W)
+    labels = predictions(logits, images, wrong=20)
+    distance = distance_to_break(W, images, labels)
     for epsilon in (1.0, 4.0, 8.0):
         broken = fgsm(logits, images, labels, epsilon=epsilon, objective=objective).broken.numpy()
         assert np.abs(distance - epsilon).min() > 1e-4, "no image so near the edge that rounding decides"
@@ -98,10 +62,10 @@ def test_one_step_breaks_two_classes_of_a_linear_model_exactly_where_the_margin_
 def test_many_steps_break_a_linear_model_of_three_classes_within_the_margin_only(
     objective: str,
 ) -> None:
-    W, images = _weights(3), _images(300)
-    logits = _linear(W)
-    labels = _labels(logits, images, wrong=20)
-    distance = _distance_to_break(W, images, labels)
+    W, images = draw_weights(3), draw_images(300)
+    logits = linear_model(W)
+    labels = predictions(logits, images, wrong=20)
+    distance = distance_to_break(W, images, labels)
     for epsilon in (2.0, 6.0):
         found = pgd(logits, images, labels, epsilon=epsilon, seed=0, objective=objective)
         broken = found.broken.numpy()
@@ -113,43 +77,12 @@ def test_many_steps_break_a_linear_model_of_three_classes_within_the_margin_only
 
 @pytest.mark.parametrize("classes", [3, 4])
 def test_all_attacks_together_find_the_exact_robust_accuracy_of_a_linear_model(classes: int) -> None:
-    W, images = _weights(classes), _images(300)
-    logits = _linear(W)
-    labels = _labels(logits, images, wrong=20)
-    distance = _distance_to_break(W, images, labels)
+    W, images = draw_weights(classes), draw_images(300)
+    logits = linear_model(W)
+    labels = predictions(logits, images, wrong=20)
+    distance = distance_to_break(W, images, labels)
     report = robust_accuracy(logits, images, labels, epsilons=(2.0, 6.0), **ALL)
     assert report.worst == {epsilon: float((distance > epsilon).mean()) for epsilon in (2.0, 6.0)}
-
-
-def _objective_by_hand(name: str, Z: Array, y: int) -> float:
-    if name == "scaled_ce":
-        Z = 10.0 * Z / np.sqrt((Z**2).sum())
-    if name in ("ce", "scaled_ce"):
-        return float(np.log(np.exp(Z - Z[y]).sum()))
-    ordered = np.sort(Z)
-    # As in the authors' code: the second largest competes where the label is the largest.
-    other = ordered[-2] if ordered[-1] == Z[y] else ordered[-1]
-    spread = ordered[-1] - ordered[-3] if name == "dlr" else 1.0
-    return float(-(Z[y] - other) / spread)
-
-
-@pytest.mark.parametrize("objective", list(OBJECTIVES))
-def test_an_objective_is_its_formula(objective: str) -> None:
-    Z = np.random.default_rng(0).normal(size=(60, 6)) * 3.0
-    labels = np.random.default_rng(1).integers(0, 6, 60)
-    values = OBJECTIVES[objective](torch.tensor(Z), torch.tensor(labels)).numpy()
-    expected = [_objective_by_hand(objective, row, y) for row, y in zip(Z, labels, strict=True)]
-    np.testing.assert_allclose(values, expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("objective", ["scaled_ce", "dlr"])
-@pytest.mark.parametrize("scale", [2.0**-40, 2.0**20])
-def test_these_objectives_do_not_depend_on_the_scale_of_the_logits(objective: str, scale: float) -> None:
-    Z = torch.tensor(np.random.default_rng(0).normal(size=(60, 6)))
-    labels = torch.arange(60) % 6
-    plain = OBJECTIVES[objective](Z, labels)
-    # Powers of two scale without rounding, so that nothing but an added constant could make a difference.
-    torch.testing.assert_close(OBJECTIVES[objective](scale * Z, labels), plain, rtol=1e-14, atol=0)
 
 
 def _pgd_by_hand(
@@ -186,8 +119,8 @@ def _pgd_by_hand(
 
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
 def test_pgd_is_the_loop_over_images_and_steps(objective: str, curved: Logits) -> None:
-    images = _images(40, 0, 256)
-    labels = _labels(curved, images, wrong=5)
+    images = draw_images(40, 0, 256)
+    labels = predictions(curved, images, wrong=5)
     found = pgd(curved, images, labels, epsilon=6.0, seed=9, objective=objective, steps=7, batch=16)
     starts = 2.0 * torch.rand(images.shape, generator=torch.Generator().manual_seed(9)) - 1.0
     for i, y in enumerate(labels.tolist()):
@@ -199,8 +132,8 @@ def test_pgd_is_the_loop_over_images_and_steps(objective: str, curved: Logits) -
 
 
 def test_pixels_stay_within_epsilon_and_within_the_range_of_images(curved: Logits) -> None:
-    images = _images(50, 0, 256)
-    labels = _labels(curved, images, wrong=5)
+    images = draw_images(50, 0, 256)
+    labels = predictions(curved, images, wrong=5)
     before = images.float() / 255.0
     for found in (
         fgsm(curved, images, labels, epsilon=8.0),
@@ -217,8 +150,8 @@ def test_pixels_stay_within_epsilon_and_within_the_range_of_images(curved: Logit
 
 
 def test_a_step_is_two_and_a_half_epsilon_over_the_number_of_steps_unless_given(curved: Logits) -> None:
-    images = _images(20)
-    labels = _labels(curved, images)
+    images = draw_images(20)
+    labels = predictions(curved, images)
     default = pgd(curved, images, labels, epsilon=4.0, seed=0, steps=5)
     same = pgd(curved, images, labels, epsilon=4.0, seed=0, steps=5, step_size=2.0)
     other = pgd(curved, images, labels, epsilon=4.0, seed=0, steps=5, step_size=1.0)
@@ -227,9 +160,9 @@ def test_a_step_is_two_and_a_half_epsilon_over_the_number_of_steps_unless_given(
 
 
 def test_saturated_logits_have_no_gradient_of_cross_entropy_and_the_other_objectives_show_it() -> None:
-    W, images = _weights(3), _images(200)
-    plain, saturated = _linear(W), _linear(W, 1e4)
-    labels = _labels(plain, images, wrong=10)
+    W, images = draw_weights(3), draw_images(200)
+    plain, saturated = linear_model(W), linear_model(W, 1e4)
+    labels = predictions(plain, images, wrong=10)
     epsilons = (1.0, 3.0, 6.0)
     honest = robust_accuracy(plain, images, labels, epsilons=epsilons, **ALL)
     report = robust_accuracy(saturated, images, labels, epsilons=epsilons, **ALL)
@@ -247,9 +180,9 @@ def test_saturated_logits_have_no_gradient_of_cross_entropy_and_the_other_object
 
 
 def test_tiny_logits_are_attacked_as_if_they_were_not() -> None:
-    W, images = _weights(3), _images(200)
-    plain, tiny = _linear(W), _linear(W, 2.0**-27)
-    labels = _labels(plain, images, wrong=10)
+    W, images = draw_weights(3), draw_images(200)
+    plain, tiny = linear_model(W), linear_model(W, 2.0**-27)
+    labels = predictions(plain, images, wrong=10)
     honest = robust_accuracy(plain, images, labels, epsilons=(3.0, 6.0), **ALL)
     report = robust_accuracy(tiny, images, labels, epsilons=(3.0, 6.0), **ALL)
     assert set(report.flat.values()) == {0.0}
@@ -260,7 +193,7 @@ def test_tiny_logits_are_attacked_as_if_they_were_not() -> None:
 
 
 def test_only_images_that_are_attacked_count_as_flat() -> None:
-    logits, images = _linear(_weights(5)), _images(50)
+    logits, images = linear_model(draw_weights(5)), draw_images(50)
     ranked = logits(images.float() / 255.0).argsort(dim=1, descending=True)
     labels = torch.where(torch.arange(50) < 20, ranked[:, 2], ranked[:, 0])
     # A label that comes third: the margin and the spread are the same difference.
@@ -289,28 +222,23 @@ def test_the_share_of_flat_images_is_of_those_classified_correctly() -> None:
     assert report.flat == dict.fromkeys(ALL["objectives"], 0.0)
 
 
-def test_the_length_of_logits_is_taken_where_their_squares_are_no_float32_any_more() -> None:
-    Z = torch.tensor(np.random.default_rng(0).normal(size=(60, 6))).float()
-    labels = torch.arange(60) % 6
-    for scale in (2.0**-100, 2.0**80):
-        values = OBJECTIVES["scaled_ce"](scale * Z, labels)
-        assert values.dtype == torch.float64
-        torch.testing.assert_close(values, OBJECTIVES["scaled_ce"](Z, labels), rtol=1e-14, atol=0)
-
-
 def test_logits_that_are_all_zero_give_a_finite_gradient_to_every_objective() -> None:
-    W = _weights(3)
+    W = draw_weights(3)
     for objective in OBJECTIVES:
         found = fgsm(
-            _linear(W, 0.0), _images(5), torch.zeros(5, dtype=torch.int64), epsilon=2.0, objective=objective
+            linear_model(W, 0.0),
+            draw_images(5),
+            torch.zeros(5, dtype=torch.int64),
+            epsilon=2.0,
+            objective=objective,
         )
         # Of equal logits the first class counts, and nothing can change that here.
         assert not found.broken.any()
 
 
 def test_the_worst_case_is_taken_image_by_image_over_attacks_and_smaller_epsilons(curved: Logits) -> None:
-    images = _images(60, 0, 256)
-    labels = _labels(curved, images, wrong=6)
+    images = draw_images(60, 0, 256)
+    labels = predictions(curved, images, wrong=6)
     epsilons = (8.0, 1.0, 3.0)
     report = robust_accuracy(curved, images, labels, epsilons=epsilons, **ALL)
     assert report.clean == 54 / 60
@@ -364,14 +292,14 @@ def test_an_image_broken_at_a_small_epsilon_stays_broken_where_a_larger_step_ove
 
 
 def test_no_step_is_spent_on_an_image_that_is_broken() -> None:
-    images = _images(30)
+    images = draw_images(30)
     sizes: list[int] = []
 
     def counted(pixels: Tensor) -> Tensor:
         sizes.append(len(pixels))
-        return _linear(_weights(3))(pixels)
+        return linear_model(draw_weights(3))(pixels)
 
-    labels = _labels(counted, images, wrong=10)
+    labels = predictions(counted, images, wrong=10)
     sizes.clear()
     found = pgd(counted, images, labels, epsilon=3.0, seed=0, objective="margin", steps=20)
     assert sizes[:2] == [30, 20]
@@ -381,8 +309,8 @@ def test_no_step_is_spent_on_an_image_that_is_broken() -> None:
 
 
 def test_a_seed_gives_the_same_report_and_another_seed_another_start(curved: Logits) -> None:
-    images = _images(40, 0, 256)
-    labels = _labels(curved, images)
+    images = draw_images(40, 0, 256)
+    labels = predictions(curved, images)
     state = torch.get_rng_state()
     reports = [robust_accuracy(curved, images, labels, epsilons=(4.0,), **ALL) for _ in range(2)]
     assert reports[0].accuracy == reports[1].accuracy
@@ -393,8 +321,8 @@ def test_a_seed_gives_the_same_report_and_another_seed_another_start(curved: Log
 
 
 def test_the_size_of_a_batch_changes_nothing(curved: Logits) -> None:
-    images = _images(41, 0, 256)
-    labels = _labels(curved, images, wrong=4)
+    images = draw_images(41, 0, 256)
+    labels = predictions(curved, images, wrong=4)
     whole = robust_accuracy(curved, images, labels, epsilons=(2.0, 5.0), batch=64, **ALL)
     pieces = robust_accuracy(curved, images, labels, epsilons=(2.0, 5.0), batch=7, **ALL)
     assert whole.accuracy == pieces.accuracy
@@ -420,13 +348,13 @@ def test_the_size_of_a_batch_changes_nothing(curved: Logits) -> None:
         ({"labels": torch.zeros(3, dtype=torch.int64)}, r"labels must be int64 \[4\]"),
         ({"labels": torch.full((4,), -100)}, "labels must be >= 0; got -100"),
         ({"logits": lambda x: x.flatten(1) * float("inf")}, "logits must be finite"),
-        ({"logits": _linear(_weights(2))}, "dlr needs three or more classes; got 2"),
+        ({"logits": linear_model(draw_weights(2))}, "dlr needs three or more classes; got 2"),
     ],
 )
 def test_arguments_out_of_range_are_refused(changed: dict[str, Any], message: str) -> None:
     arguments: dict[str, Any] = {
-        "logits": _linear(_weights(3)),
-        "images": _images(4),
+        "logits": linear_model(draw_weights(3)),
+        "images": draw_images(4),
         "labels": torch.zeros(4, dtype=torch.int64),
         "epsilons": (2.0,),
         **ALL,
@@ -436,40 +364,8 @@ def test_arguments_out_of_range_are_refused(changed: dict[str, Any], message: st
 
 
 def test_an_unknown_objective_and_a_step_of_nothing_are_refused() -> None:
-    given = (_linear(_weights(3)), _images(4), torch.zeros(4, dtype=torch.int64))
+    given = (linear_model(draw_weights(3)), draw_images(4), torch.zeros(4, dtype=torch.int64))
     with pytest.raises(ValueError, match="an objective must be one of ce, scaled_ce, dlr, margin; got 'cw'"):
         fgsm(*given, epsilon=2.0, objective="cw")
     with pytest.raises(ValueError, match=r"a step size must be > 0; got 0\.0"):
         pgd(*given, epsilon=2.0, seed=0, step_size=0.0)
-
-
-@pytest.mark.parametrize("classes", [4, 12])
-def test_autoattack_finds_the_exact_robust_accuracy_of_a_linear_model(classes: int) -> None:
-    pytest.importorskip("pyautoattack")
-    W, images = _weights(classes), _images(60)
-    logits = _linear(W)
-    labels = _labels(logits, images, wrong=6)
-    exact = _distance_to_break(W, images, labels)
-    epsilon = float(np.median(exact))
-    state, trace = torch.get_rng_state(), sys.gettrace()
-
-    def debugger(frame: Any, event: str, arg: Any) -> None:
-        return None
-
-    sys.settrace(debugger)
-    try:
-        accuracy = autoattack(logits, images, labels, epsilon=epsilon, seed=0, batch=32)
-        assert sys.gettrace() is debugger
-    finally:
-        sys.settrace(trace)
-    assert accuracy == float((exact > epsilon).mean())
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_autoattack_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = torch.zeros(4, dtype=torch.int64)
-    with pytest.raises(ValueError, match="AutoAttack needs four or more classes; got 3"):
-        autoattack(_linear(_weights(3)), _images(4), labels, epsilon=2.0, seed=0)
-    monkeypatch.setitem(sys.modules, "pyautoattack", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install pyautoattack"):
-        autoattack(_linear(_weights(4)), _images(4), labels, epsilon=2.0, seed=0)

@@ -22,6 +22,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from tests.workloads.score_cases import finite_scores
 from workloads.evaluation.calibration import calibration_metrics, reliability
 from workloads.evaluation.calibration_errors import (
     adaptive_calibration_error,
@@ -34,21 +35,7 @@ from workloads.evaluation.selective import selective_metrics
 Array = npt.NDArray[Any]
 
 
-def _scores() -> dict[str, tuple[Array, Array]]:
-    rng = np.random.default_rng(3)
-    saturated = np.where(rng.random(400) < 0.5, 1.0, rng.random(400))
-    return {
-        "random": (rng.normal(1, 1, 500), rng.normal(0, 1, 300)),
-        "heavily tied": (rng.integers(0, 6, 400) + 1.0, rng.integers(0, 6, 250) + 0.0),
-        "saturated": (saturated, np.where(rng.random(200) < 0.1, 1.0, rng.random(200))),
-        "all equal": (np.ones(30), np.ones(20)),
-        "perfectly separated": (np.arange(10.0) + 100, np.arange(15.0)),
-        "perfectly wrong": (np.arange(10.0), np.arange(15.0) + 100),
-        "one of each": (np.array([0.5]), np.array([0.4])),
-    }
-
-
-CASES = sorted(_scores())
+CASES = sorted(finite_scores())
 
 
 def _fpr95(positive: Array, ranked: Array) -> float:
@@ -58,7 +45,7 @@ def _fpr95(positive: Array, ranked: Array) -> float:
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_rejection_metric_agrees_with_scikit_learn(case: str) -> None:
-    known, unknown = _scores()[case]
+    known, unknown = finite_scores()[case]
     truth = np.concatenate([np.ones(len(known)), np.zeros(len(unknown))])
     scores = np.concatenate([known, unknown])
     expected = {
@@ -86,7 +73,7 @@ def _pytorch_ood(known: Array, unknown: Array) -> dict[str, float]:
 @pytest.mark.filterwarnings("ignore:.*AUTC")
 @pytest.mark.parametrize("case", CASES)
 def test_auroc_and_both_fpr95_agree_with_pytorch_ood(case: str) -> None:
-    known, unknown = _scores()[case]
+    known, unknown = finite_scores()[case]
     metrics = rejection_metrics(known, unknown)
     theirs, swapped = _pytorch_ood(known, unknown), _pytorch_ood(-unknown, -known)
     # It sums trapezoids of float64 shares where we count.
@@ -98,7 +85,7 @@ def test_auroc_and_both_fpr95_agree_with_pytorch_ood(case: str) -> None:
 @pytest.mark.filterwarnings("ignore:.*AUTC")
 @pytest.mark.parametrize("case", CASES)
 def test_aupr_of_pytorch_ood_is_the_trapezoid_of_the_curve_that_ours_steps_along(case: str) -> None:
-    known, unknown = _scores()[case]
+    known, unknown = finite_scores()[case]
     theirs, ours = _pytorch_ood(known, unknown), rejection_metrics(known, unknown)
     truth = np.concatenate([np.ones(len(known)), np.zeros(len(unknown))])
     scores = np.concatenate([known, unknown])
@@ -115,7 +102,7 @@ def test_aupr_of_pytorch_ood_is_the_trapezoid_of_the_curve_that_ours_steps_along
 
 
 def test_the_two_auprs_agree_where_precision_never_changes_and_part_where_scores_tie() -> None:
-    separated, equal = _scores()["perfectly separated"], _scores()["all equal"]
+    separated, equal = finite_scores()["perfectly separated"], finite_scores()["all equal"]
     assert rejection_metrics(*separated)["aupr_in"] == 1.0
     assert _pytorch_ood(*separated)["AUPR-IN"] == pytest.approx(1.0, abs=1e-15)
     with pytest.warns(UserWarning, match="AUTC"):
@@ -141,7 +128,7 @@ def test_saturation_in_float32_is_lost_in_the_scores_and_not_in_the_metrics() ->
 
 @pytest.mark.parametrize("case", CASES)
 def test_oscr_agrees_with_pytorch_ood(case: str) -> None:
-    known, unknown = _scores()[case]
+    known, unknown = finite_scores()[case]
     correct = np.random.default_rng(4).random(len(known)) < 0.8
     labels = torch.cat([torch.ones(len(known)), -torch.ones(len(unknown))]).long()
     predictions = torch.from_numpy(np.concatenate([correct, np.zeros(len(unknown))])).long()
@@ -151,7 +138,7 @@ def test_oscr_agrees_with_pytorch_ood(case: str) -> None:
 
 @pytest.mark.parametrize("case", ["random", "heavily tied", "saturated"])
 def test_failure_detection_agrees_with_scikit_learn(case: str) -> None:
-    scores = _scores()[case][0]
+    scores = finite_scores()[case][0]
     correct = np.random.default_rng(5).random(len(scores)) < 0.3 + 0.6 * (scores > np.median(scores))
     metrics = selective_metrics(scores, correct)
     assert metrics["failure_auroc"] == pytest.approx(roc_auc_score(~correct, -scores), abs=1e-12)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.workloads.score_cases import finite_scores
 from workloads.evaluation.ood import ccr_at_fpr, noise_metrics, oscr, rejection_metrics
 
 Array = npt.NDArray[Any]
@@ -19,18 +20,8 @@ OOD_S = np.array([0.88, 0.65, 0.45, 0.35, 0.25, 0.2, 0.15, 0.05])
 
 
 def _cases() -> dict[str, tuple[Array, Array]]:
-    rng = np.random.default_rng(3)
-    saturated = np.where(rng.random(400) < 0.5, 1.0, rng.random(400))
-    return {
-        "random": (rng.normal(1, 1, 500), rng.normal(0, 1, 300)),
-        "heavily tied": (rng.integers(0, 6, 400) + 1.0, rng.integers(0, 6, 250) + 0.0),
-        "saturated": (saturated, np.where(rng.random(200) < 0.1, 1.0, rng.random(200))),
-        "all equal": (np.ones(30), np.ones(20)),
-        "perfectly separated": (np.arange(10.0) + 100, np.arange(15.0)),
-        "perfectly wrong": (np.arange(10.0), np.arange(15.0) + 100),
-        "one of each": (np.array([0.5]), np.array([0.4])),
-        "infinite": (np.array([np.inf, np.inf, 1.0]), np.array([np.inf, -np.inf, 0.0])),
-    }
+    infinite = (np.array([np.inf, np.inf, 1.0]), np.array([np.inf, -np.inf, 0.0]))
+    return {**finite_scores(), "infinite": infinite}
 
 
 def test_the_two_conventions_of_fpr95_differ_on_the_worked_example() -> None:

@@ -21,4 +21,8 @@ def test_as_many_workers_as_run_side_by_side_are_kept_with_nothing_queued(slots:
 
 
 def test_a_tune_without_this_cache_is_left_as_it_is() -> None:
-    keep_workers(SimpleNamespace(), "one cpu", 2)
+    inner = SimpleNamespace(other=1)
+    controller = SimpleNamespace(_tune_controller=inner)
+    keep_workers(controller, "one cpu", 2)
+    assert vars(inner) == {"other": 1}
+    assert vars(controller) == {"_tune_controller": inner}

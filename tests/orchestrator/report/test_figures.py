@@ -10,6 +10,7 @@ import pytest
 from orchestrator.report.figures import Drawing, arm_colour, draw_figures
 from orchestrator.study.spec import ArmSpec
 from workloads.catalogue import Term, Value
+from workloads.contract import EvaluationConfig, Measure
 
 from .stories import SPEC, Story, confirm_metrics, trial_key, whole_story, with_arms, write_outputs
 
@@ -115,3 +116,17 @@ def test_choices_grids_and_running_trials_are_drawn(tmp_path: Path) -> None:
     assert "a <b> & $c$" in texts
     assert "running" in texts
     assert "bias" not in texts
+
+
+def test_what_was_not_measured_has_no_figure(tmp_path: Path) -> None:
+    record = whole_story().record()
+    write_outputs(SPEC, record, tmp_path)
+    cases: tuple[tuple[Measure, str, str], ...] = (
+        ("ood", "scores", "reliability"),
+        ("calibration", "reliability", "scores"),
+    )
+    for measured, there, absent in cases:
+        spec = dataclasses.replace(SPEC, evaluation=EvaluationConfig((measured,)))
+        names = {drawing.name for drawing in draw_figures(spec, record, tmp_path)}
+        assert there in names
+        assert absent not in names

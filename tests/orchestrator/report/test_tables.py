@@ -9,6 +9,8 @@ from orchestrator.report.comparison import compare
 from orchestrator.report.measured import seed_count
 from orchestrator.report.tables import comparison_table, main_table
 from orchestrator.study.spec import StudySpec
+from workloads.catalogue import Term
+from workloads.contract import EvaluationConfig
 
 from .stories import SPEC, Story, confirm_metrics, whole_story, with_arms
 
@@ -98,3 +100,17 @@ def test_the_comparison_table_shows_both_p_values_and_the_verdict() -> None:
     assert first["sign-flip p"] == ".062"
     assert first["verdict"] == "better"
     assert first["pairs"] == "5"
+
+
+def test_the_notes_explain_what_this_study_measured_and_did() -> None:
+    searched = " ".join(main_table(SPEC, whole_story().record(), ()).notes)
+    assert "the search was run once" in searched
+    assert "FPR95 (ID+)" in searched
+    fixed = {n: dataclasses.replace(a, space={"lr": Term("fixed", (0.1,))}) for n, a in SPEC.arms.items()}
+    plain = dataclasses.replace(SPEC, arms=fixed, evaluation=EvaluationConfig(("calibration",)))
+    table = main_table(plain, whole_story().record(), ())
+    notes = " ".join(table.notes)
+    assert table.title == "Test results"
+    assert "TS: temperature scaling" in notes
+    assert "search was run" not in notes
+    assert "FPR95" not in notes

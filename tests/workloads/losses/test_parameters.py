@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from workloads.catalogue import Parameter
-from workloads.losses.base import LossContext
+from workloads.losses.base import Loss, LossContext
 from workloads.losses.build import build_loss
 from workloads.losses.catalogue import AUXILIARY, LOSSES
 
@@ -151,7 +151,7 @@ def test_the_bounds_of_the_catalogue_are_valid_themselves(name: str) -> None:
             if value is not None:
                 # The inverse temperature starts elsewhere.
                 T = {"T": 10.0} if value == "multiply" else {}
-                build_loss(name, {key: value, **T}, CONTEXT)
+                assert isinstance(build_loss(name, {key: value, **T}, CONTEXT), Loss)
 
 
 def test_a_triplet_of_weight_zero_is_left_out() -> None:
