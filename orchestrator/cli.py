@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141
-_MEASURED = ("test/", "ood/", "selective/", "tuned/", "calibration/", "geometry/", "robustness/")
+_MEASURED = (
+    *("test/", "ood/", "selective/", "tuned/", "calibration/", "geometry/", "robustness/"),
+    *("imbalance/", "continual/"),
+)
 """How the names of a confirmed model's final metrics begin."""
 
 
@@ -118,23 +121,30 @@ def _reported(spec: StudySpec, record: StudyRecord, study_dir: Path) -> Reported
     from orchestrator.report.summary import summary_text
 
     files = write_report(spec, record, study_dir)
-    return Reported(summary_text(spec, record, study_dir), files.html.parent, _summaries(record))
+    return Reported(summary_text(spec, record, study_dir), files.html.parent, _summaries(spec, record))
 
 
-def _summaries(record: StudyRecord) -> Mapping[str, Mapping[str, float]]:
-    """By arm: each final metric's mean under its own name, and its standard deviation (ddof 1)."""
+def _summaries(spec: StudySpec, record: StudyRecord) -> Mapping[str, Mapping[str, float]]:
+    """By arm: each final metric's mean under its own name, and its standard deviation (ddof 1).
+
+    Where a name alone means another regime's metric, the regime's name and a slash stand before it.
+    """
     import statistics
+
+    from orchestrator.study.regimes import home_of
 
     found: dict[str, dict[str, float]] = {}
     for name, arm in record.arms.items():
-        done = [t.metrics for t in arm.confirms.values() if t.state == "complete"]
         shown = found[name] = {}
-        measured = {m for metrics in done for m in metrics if m.startswith(_MEASURED)}
-        for metric in sorted(measured):
-            values = [metrics[metric] for metrics in done if metric in metrics]
-            shown[metric] = statistics.fmean(values)
-            if len(values) > 1:
-                shown[f"{metric}_std"] = statistics.stdev(values)
+        for regime, trials in arm.confirms.items():
+            done = [t.metrics for t in trials.values() if t.state == "complete"]
+            measured = {m for metrics in done for m in metrics if m.startswith(_MEASURED)}
+            for metric in sorted(measured):
+                values = [metrics[metric] for metrics in done if metric in metrics]
+                full = metric if home_of(metric, spec) == regime else f"{regime}/{metric}"
+                shown[full] = statistics.fmean(values)
+                if len(values) > 1:
+                    shown[f"{full}_std"] = statistics.stdev(values)
     return found
 
 
@@ -169,7 +179,8 @@ def _measured(spec: StudySpec, study_dir: Path) -> dict[str, float]:
     record = _record(study_dir)
     taken: dict[str, list[float]] = {name: [] for name in spec.arms}
     for trial in record.trials.values():
-        if trial.state == "complete" and trial.arm in taken:
+        # A trial of another regime is not a full one: the plan reckons with its share of the steps.
+        if trial.state == "complete" and trial.regime == "standard" and trial.arm in taken:
             taken[trial.arm].append(trial.seconds)
     return {name: sum(seconds) / len(seconds) for name, seconds in taken.items() if seconds}
 

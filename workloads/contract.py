@@ -10,9 +10,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from workloads.catalogue import Value
+from workloads.protocol_config import ContinualConfig, LongTailedConfig
 
 Stage = Literal["search", "confirm", "audit"]
 Protocol = Literal["standard", "long_tailed", "continual"]
@@ -84,6 +85,39 @@ class AugmentationConfig:
 
 
 @dataclass(frozen=True)
+class SkipConfig:
+    """Images that sit out some epochs because they had little left to teach; none by default."""
+
+    rule: Literal["none", "zero_loss", "lowest_loss", "random"] = "none"
+    """Who sits out after an epoch that showed it: images whose loss was zero (every time, with repeats);
+    those of lowest loss, as many as ``share`` says (the control for losses that are never zero); or as many
+    at random. The first epoch shows all images, and so does one that would show fewer than two."""
+    epochs: int = 1
+    """How long; then the image is shown, and judged anew."""
+    share: float = 0.0
+    """``lowest_loss`` and ``random``: of the images that an epoch showed, [0, 1), to the nearest image."""
+    recheck: float = 0.0
+    """Probability that an image which should sit out an epoch is shown all the same, and judged anew."""
+
+
+@dataclass(frozen=True)
+class SaturatedConfig:
+    """RandAugment for the images whose loss was zero when they were shown last, whether they had RandAugment
+    then or not; for none by default."""
+
+    rule: Literal["none", "zero_loss", "lowest_loss", "random"] = "none"
+    """``lowest_loss``: those of lowest loss, as many as ``share`` says. ``random``: as many as had zero loss
+    (where ``share`` is above 0: that share), drawn anew every epoch; the control. The first epoch has none:
+    no loss is known."""
+    share: float = 0.0
+    """``lowest_loss`` and ``random``: of the images of an epoch, [0, 1), to the nearest image."""
+    operations: int = 2
+    """Of RandAugment an image."""
+    magnitude: int = 9
+    """Of RandAugment, of 30."""
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """The recipe, the same for every arm but for what the arm itself sets (``lr``, ``weight_decay``)."""
 
@@ -109,6 +143,8 @@ class TrainingConfig:
     warmup_epochs: int = 0
     """Linear warm-up from 0 to ``lr``, in epochs."""
     augmentation: AugmentationConfig = AugmentationConfig()
+    skip: SkipConfig = SkipConfig()
+    saturated: SaturatedConfig = SaturatedConfig()
     clip_grad_norm: float | None = None
     """Largest L2 norm of the gradient, or None."""
     precision: Precision = "float32"
@@ -206,6 +242,10 @@ class TrialConfig:
     training: TrainingConfig
     noise: NoiseConfig
     evaluation: EvaluationConfig
+    long_tailed: LongTailedConfig | None = None
+    """Of protocol ``long_tailed``."""
+    continual: ContinualConfig | None = None
+    """Of protocol ``continual``."""
 
     @property
     def key(self) -> str:
@@ -285,6 +325,8 @@ class DataFacts:
     ``hash``; and of where it is from: ``encoding`` (jpeg, png, raw, synthetic ...), ``conversion`` (none,
     resize 64->32, grey_to_colour ...), ``source_hash`` (over the raw files), ``duplicates_of_train`` (images
     whose pixels are exactly a training image's), ``dropped_overlap`` (left out, as they show ID classes)."""
+    train_counts: tuple[int, ...] = ()
+    """Training images of each class; empty where nobody asked."""
 
 
 class SealedTest(PermissionError):
@@ -305,6 +347,8 @@ def _built(cls: Any, record: Mapping[str, Any]) -> Any:
     values = {}
     for name, value in record.items():
         hint = hints.get(name)
+        if type(None) in get_args(hint) and value is not None:
+            (hint,) = (option for option in get_args(hint) if option is not type(None))
         if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
             values[name] = _built(hint, value)
         else:

@@ -47,8 +47,8 @@ class HeadOutput(NamedTuple):
     classes: Tensor | None = None
     """Which classes the columns are, int64 [columns], after a selection; None: all, in order."""
 
-    def rows(self, kept: Tensor) -> HeadOutput:
-        """The samples where ``kept``, bool [batch], is true."""
+    def rows(self, kept: Tensor | slice) -> HeadOutput:
+        """The samples where ``kept``, bool [batch], is true, those with the indices ``kept``, or a slice."""
         return self._replace(
             logits=self.logits[kept],
             features=None if self.features is None else self.features[kept],
@@ -58,9 +58,10 @@ class HeadOutput(NamedTuple):
     def columns(self, active: Tensor) -> HeadOutput:
         """The classes ``active``, int64 [columns], in this order."""
         return self._replace(
-            logits=self.logits[:, active],
-            weight=None if self.weight is None else self.weight[active],
-            bias=None if self.bias is None else self.bias[active],
+            # index_select and its gradient take a fraction of the time of indexing.
+            logits=self.logits.index_select(1, active),
+            weight=None if self.weight is None else self.weight.index_select(0, active),
+            bias=None if self.bias is None else self.bias.index_select(0, active),
             classes=active if self.classes is None else self.classes[active],
         )
 

@@ -40,12 +40,10 @@ def run(
         ValueError: something that ``config`` names is unknown, out of its range, or cannot be run by this
             version.
     """
-    if config.protocol != "standard":
-        raise ValueError(f"protocol must be standard in this version; got {config.protocol!r}")
     # Imported here, because torch takes a second and preparing data does without it.
-    from workloads.protocols.standard import run_standard
+    from workloads.protocols.trials import run_trial
 
-    return run_standard(config, report, folder=folder, data_root=data_root, device=device, threads=threads)
+    return run_trial(config, report, folder=folder, data_root=data_root, device=device, threads=threads)
 
 
 def rescore(
@@ -68,11 +66,12 @@ def rescore(
         added: OOD sets by the name they get.
     Returns: the metrics ``ood/...``, ``selective/...`` and ``tuned/...`` of these scores (with ``added`` also
         what calibration and geometry say of the new sets), and notes.
-    Raises: ValueError where a saved output or the checkpoint is missing or damaged, or an argument is wrong.
+    Raises: ValueError where a saved output or the checkpoint is missing or damaged, an argument is wrong, or
+        the trial is of a protocol that keeps no outputs to score.
     """
-    from workloads.protocols.rescoring import rescore_standard
+    from workloads.protocols.rescoring import rescore_trial
 
-    part = rescore_standard(
+    part = rescore_trial(
         config, scores, added, folder=folder, data_root=data_root, device=device, threads=threads
     )
     return part.metrics, part.notes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from optuna.storages import JournalStorage
@@ -19,8 +19,9 @@ from orchestrator.campaign.objective import Objective
 from orchestrator.campaign.record import StudyRecord, TrialRecord
 from orchestrator.campaign.sampling import ArmSearch, make_pruner
 from orchestrator.campaign.search import SearchProgress, Verdict
+from orchestrator.study.regimes import Regime, default_params, regimes
 from orchestrator.study.resolve import trial_config
-from orchestrator.study.spec import StudySpec
+from orchestrator.study.spec import Params, StudySpec
 from orchestrator.study.terms import space_size
 from workloads.contract import DataFacts, Stage, TrialConfig
 
@@ -35,6 +36,9 @@ class TrialRequest:
     key: str
     attempt: int
     """1 for the first."""
+    regime: str = "standard"
+    params: Params = field(default_factory=dict)
+    """Flat, as they are recorded."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class Campaign:
         self.spec = spec
         self.record = record
         self._facts = facts
+        self._regimes = regimes(spec)
         self._emit_event = emit
         self._commit = commit
         self._clock = clock
@@ -113,8 +118,8 @@ class Campaign:
                 continue
             if arm.selected is None:
                 return False
-            ended = sum(t.ended is not None for t in arm.confirms.values())
-            if ended < len(self.spec.confirm.seeds):
+            ended = sum(t.ended is not None for t in arm.confirm_trials)
+            if ended < arm.confirm_planned(self._regimes, len(self.spec.confirm.seeds)):
                 return False
         return True
 
@@ -136,13 +141,14 @@ class Campaign:
         for name, progress in searching:
             found = progress.next_seed()
             if found is not None:
-                return self._start_trial(name, "search", *found)
+                return self._start(self._requested(name, "search", *found), found[0])
         for name, progress in searching:
             params = progress.ask()
             if params is not None:
                 number = len(progress.arm.configurations)
                 self._emit("configured", arm=name, number=number, params=dict(params))
-                return self._start_trial(name, "search", number, self.spec.search.seeds[0])
+                request = self._requested(name, "search", number, self.spec.search.seeds[0])
+                return self._start(request, number)
             if progress.newly_exhausted():
                 self._emit("exhausted", arm=name)
                 self._select_where_ready()
@@ -150,10 +156,17 @@ class Campaign:
 
     def _next_confirm(self) -> TrialRequest | None:
         ready = [a for a in self.record.arms.values() if a.selected is not None]
-        for arm in sorted(ready, key=lambda a: len(a.confirms)):
-            for seed in self.spec.confirm.seeds:
-                if seed not in arm.confirms and arm.selected is not None:
-                    return self._start_trial(arm.name, "confirm", arm.selected, seed)
+        for arm in sorted(ready, key=lambda a: len(a.confirm_trials)):
+            for regime in self._regimes.values():
+                begun = arm.confirms.get(regime.name, {})
+                for seed in self.spec.confirm.seeds:
+                    if seed in begun or regime.name in arm.skipped or arm.selected is None:
+                        continue
+                    request = self._requested(arm.name, "confirm", arm.selected, seed, regime)
+                    if request.key not in self.record.trials:
+                        return self._start(request, arm.selected)
+                    # The very same training under another name: parameters that won and are the defaults.
+                    self._emit("shared", key=request.key, arm=arm.name, regime=regime.name, seed=seed)
         return None
 
     # -- what may be told ---------------------------------------------------------------------------
@@ -264,14 +277,23 @@ class Campaign:
             data_hash=self._facts.hash,
         )
 
-    def _start_trial(self, arm: str, stage: Stage, number: int, seed: int) -> TrialRequest:
+    def _requested(
+        self, arm: str, stage: Stage, number: int, seed: int, regime: Regime | None = None
+    ) -> TrialRequest:
         params = self.record.arms[arm].configurations[number].params
-        config = trial_config(self.spec, arm, params, seed, stage, self._facts.hash)
-        return self._start(TrialRequest(config, config.key, 1), number)
+        if regime is not None and regime.spec.parameters == "defaults":
+            params = default_params(self.spec, arm)
+        config = trial_config(self.spec, arm, params, seed, stage, self._facts.hash, regime)
+        name = "standard" if regime is None else regime.name
+        return TrialRequest(config, config.key, 1, name, params)
 
     def _start(self, request: TrialRequest, number: int) -> TrialRequest:
         config = request.config
         self._in_flight.add(request.key)
+        # What is as it always was need not stand in every line.
+        own: dict[str, Any] = {} if request.regime == "standard" else {"regime": request.regime}
+        if request.params != self.record.arms[config.arm].configurations[number].params:
+            own["params"] = dict(request.params)
         self._emit(
             "started",
             key=request.key,
@@ -281,13 +303,22 @@ class Campaign:
             number=number,
             seed=config.seed,
             attempt=request.attempt,
+            **own,
         )
         return request
 
     def _request(self, trial: TrialRecord) -> TrialRequest:
         stage: Stage = "confirm" if trial.stage == "confirm" else "search"
-        config = trial_config(self.spec, trial.arm, trial.params, trial.seed, stage, self._facts.hash)
-        return TrialRequest(config, trial.key, trial.attempts + 1)
+        config = trial_config(
+            self.spec,
+            trial.arm,
+            trial.params,
+            trial.seed,
+            stage,
+            self._facts.hash,
+            self._regimes[trial.regime] if stage == "confirm" else None,
+        )
+        return TrialRequest(config, trial.key, trial.attempts + 1, trial.regime, trial.params)
 
     def _emit(self, kind: str, **fields: Any) -> None:
         event = {"event": kind, "t": self._clock(), **fields}

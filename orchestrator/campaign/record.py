@@ -5,7 +5,7 @@ One fold serves everybody: the campaign that decides, the tracker, the live view
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,6 +29,8 @@ class TrialRecord:
     """The configuration it trains (search), or the selected one (confirm)."""
     seed: int
     params: Mapping[str, Value]
+    regime: str = "standard"
+    """Of a confirm trial (see ``orchestrator.study.regimes``)."""
     state: TrialState = "running"
     attempts: int = 0
     started: float = 0.0
@@ -49,6 +51,11 @@ class TrialRecord:
     """Time at which metrics were last added to the finished trial."""
     notes: list[str] = field(default_factory=list)
     """What could not be measured, or needs care, in sentences."""
+
+    @property
+    def place(self) -> str:
+        """``search``, ``confirm`` or ``confirm long_tailed/drw``."""
+        return self.stage if self.regime == "standard" else f"{self.stage} {self.regime}"
 
 
 @dataclass
@@ -78,10 +85,21 @@ class ArmRecord:
     """Number of the frozen winner."""
     selection: Mapping[str, Any] = field(default_factory=dict)
     """The ``selected`` event: params, value, commit, data hash."""
-    confirms: dict[int, TrialRecord] = field(default_factory=dict)
-    """By seed."""
+    confirms: dict[str, dict[int, TrialRecord]] = field(default_factory=dict)
+    """By regime and seed."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Regimes that this arm's loss cannot be trained in, and why."""
     failure: str = ""
     """Why nothing could be selected, where that is so."""
+
+    @property
+    def confirm_trials(self) -> list[TrialRecord]:
+        """Of all regimes, in the order in which these began; one that two regimes share stands twice."""
+        return [trial for trials in list(self.confirms.values()) for trial in list(trials.values())]
+
+    def confirm_planned(self, regimes: Collection[str], seeds: int) -> int:
+        """How many confirm trials the arm has when all are done, with so many seeds in each regime."""
+        return seeds * len(set(regimes) - set(self.skipped))
 
 
 @dataclass
@@ -144,13 +162,25 @@ class StudyRecord:
                 event["protocol"],
                 number,
                 event["seed"],
-                arm.configurations[number].params,
+                event.get("params", arm.configurations[number].params),
+                event.get("regime", "standard"),
                 started=event["t"],
             )
             self.trials[key] = trial
-            home = arm.confirms if event["stage"] == "confirm" else arm.configurations[number].trials
+            if event["stage"] == "confirm":
+                home = arm.confirms.setdefault(trial.regime, {})
+            else:
+                home = arm.configurations[number].trials
             home[event["seed"]] = trial
         trial.attempts = event["attempt"]
+
+    def _shared(self, event: Event) -> None:
+        """A trial that is another regime's too, as it would be trained in just the same way."""
+        arm, trial = self.arms[event["arm"]], self.trials[event["key"]]
+        arm.confirms.setdefault(event["regime"], {})[event["seed"]] = trial
+
+    def _skipped(self, event: Event) -> None:
+        self.arms[event["arm"]].skipped[event["regime"]] = event["reason"]
 
     def _reported(self, event: Event) -> None:
         trial = self.trials[event["key"]]

@@ -18,6 +18,7 @@ from orchestrator.campaign.objective import meets_guard
 from orchestrator.campaign.record import ArmRecord, ConfigurationRecord, StudyRecord
 from orchestrator.execution.forecast import seconds_left
 from orchestrator.study import terms
+from orchestrator.study.regimes import regimes
 from orchestrator.study.spec import StudySpec
 
 
@@ -58,6 +59,7 @@ class Display:
         self._began = time.monotonic()
         self._slots = 0
         self._seeds = len(spec.search.seeds)
+        self._regimes = regimes(spec)
         self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._plain = plain or not self._console.is_terminal
@@ -85,14 +87,14 @@ class Display:
         kind = event["event"]
         if kind == "attempt_failed":
             trial = self._record.trials[event["key"]]
-            self._line(f"{trial.arm} {trial.stage} seed {trial.seed}: attempt failed: {event['reason']}")
+            self._line(f"{trial.arm} {trial.place} seed {trial.seed}: attempt failed: {event['reason']}")
         elif kind == "finished" and event["state"] == "failed":
             trial = self._record.trials[event["key"]]
-            self._line(f"{trial.arm} {trial.stage} seed {trial.seed}: FAILED: {event['reason']}")
+            self._line(f"{trial.arm} {trial.place} seed {trial.seed}: FAILED: {event['reason']}")
         elif kind == "finished" and self._plain:
             trial = self._record.trials[event["key"]]
             if trial.stage == "confirm":
-                self._line(f"{trial.arm} confirm seed {trial.seed} {event['state']}{self._left()}")
+                self._line(f"{trial.arm} {trial.place} seed {trial.seed} {event['state']}{self._left()}")
         elif kind == "settled" and self._plain:
             configuration = self._record.arms[event["arm"]].configurations[event["number"]]
             what = (
@@ -107,6 +109,8 @@ class Display:
             self._line(
                 f"{event['arm']}: chosen {params_text(event['params'])}" + (f" ({what})" if what else "")
             )
+        elif kind == "skipped":
+            self._line(f"{event['arm']}: not trained in {event['regime']}: {event['reason']}")
         elif kind == "unselected":
             self._line(f"{event['arm']}: NO result: {event['reason']}")
 
@@ -137,16 +141,16 @@ class Display:
 
     def _row(self, arm: ArmRecord) -> list[str]:
         configurations = list(arm.configurations)
-        trials = [t for c in configurations for t in list(c.trials.values())] + list(arm.confirms.values())
+        trials = [t for c in configurations for t in list(c.trials.values())] + arm.confirm_trials
         states = Counter(t.state for t in trials)
         settled = sum(c.state != "running" for c in configurations)
         planned = terms.configurations(self._spec.arms[arm.name].space, self._spec.search.trials)
-        confirmed = sum(t.state == "complete" for t in list(arm.confirms.values()))
+        confirmed = sum(t.state == "complete" for t in arm.confirm_trials)
         return [
             arm.name,
             f"{settled}/{planned}" if planned > 1 else "-",
             *(str(states[state]) for state in ("running", "complete", "pruned", "failed")),
-            f"{confirmed}/{len(self._spec.confirm.seeds)}",
+            f"{confirmed}/{arm.confirm_planned(self._regimes, len(self._spec.confirm.seeds))}",
             arm.failure or self._best(arm, configurations),
         ]
 

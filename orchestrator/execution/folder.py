@@ -37,12 +37,18 @@ def claimed(spec: StudySpec, study_dir: Path, *, fresh: bool) -> Iterator[None]:
             study_dir.mkdir()
             locks.enter_context(DriverLock(study_dir))
         frozen = study_dir / _STUDY
-        if frozen.exists():
+        # A study of which nothing was run yet may be mended: it has nothing to keep.
+        if frozen.exists() and _has_begun(study_dir):
             _require_unchanged(load_study(frozen), spec, study_dir)
         temporary = study_dir / f"{_STUDY}.new"
         temporary.write_text(to_yaml(spec), encoding="utf-8")
         temporary.replace(frozen)
         yield
+
+
+def _has_begun(study_dir: Path) -> bool:
+    ledger = study_dir / "ledger.jsonl"
+    return ledger.exists() and ledger.stat().st_size > 0
 
 
 def _require_unchanged(frozen: StudySpec, spec: StudySpec, study_dir: Path) -> None:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable
 
 from orchestrator.campaign.record import StudyRecord, TrialRecord
+from orchestrator.study.regimes import regimes
 from orchestrator.study.spec import StudySpec
 from orchestrator.study.terms import space_size
 
@@ -14,7 +15,7 @@ _ENOUGH = 4
 
 
 def trials_left(spec: StudySpec, record: StudyRecord) -> tuple[float, float]:
-    """Search and confirm trials still to run, running ones counted half.
+    """Search and confirm trials that have not ended.
 
     Configurations still to come are taken to need as many seeds as those that are settled needed.
     """
@@ -23,7 +24,7 @@ def trials_left(spec: StudySpec, record: StudyRecord) -> tuple[float, float]:
     for name, arm in record.arms.items():
         if arm.failure:
             continue
-        confirm += len(spec.confirm.seeds) - _ended(arm.confirms.values())
+        confirm += arm.confirm_planned(regimes(spec), len(spec.confirm.seeds)) - _ended(arm.confirm_trials)
         if arm.selected is not None:
             continue
         size = space_size(spec.arms[name].space)
@@ -39,7 +40,7 @@ def trials_left(spec: StudySpec, record: StudyRecord) -> tuple[float, float]:
 
 def seconds_left(spec: StudySpec, record: StudyRecord, slots: int) -> float | None:
     """Wall seconds until the end at the speed so far; None while nothing has ended yet."""
-    search, confirm = trials_left(spec, record)
+    search, _ = trials_left(spec, record)
     ended = [t for t in record.trials.values() if t.ended is not None]
     if len(ended) < _ENOUGH:
         return None
@@ -51,7 +52,25 @@ def seconds_left(spec: StudySpec, record: StudyRecord, slots: int) -> float | No
     }
     for_search = usual.get("search", usual.get("confirm", 0.0))
     for_confirm = usual.get("confirm", for_search)
-    return (search * for_search + confirm * for_confirm) / max(slots, 1)
+    confirm = sum(
+        count * _usual_seconds(record, regime, for_confirm) for regime, count in _confirms_left(spec, record)
+    )
+    return (search * for_search + confirm) / max(slots, 1)
+
+
+def _confirms_left(spec: StudySpec, record: StudyRecord) -> Iterable[tuple[str, int]]:
+    """Every regime, and its confirm trials that have not ended."""
+    arms = [arm for arm in record.arms.values() if not arm.failure]
+    for regime in regimes(spec):
+        planned = len(spec.confirm.seeds) * sum(regime not in arm.skipped for arm in arms)
+        yield regime, planned - sum(_ended(arm.confirms.get(regime, {}).values()) for arm in arms)
+
+
+def _usual_seconds(record: StudyRecord, regime: str, otherwise: float) -> float:
+    """The median of a regime's own trials: those of a stream may take ten times those of another."""
+    trials = [t for arm in record.arms.values() for t in arm.confirms.get(regime, {}).values()]
+    seconds = [t.seconds for t in trials if t.ended is not None]
+    return statistics.median(seconds) if seconds else otherwise
 
 
 def _ended(trials: Iterable[TrialRecord]) -> int:

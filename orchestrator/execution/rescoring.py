@@ -17,6 +17,7 @@ from orchestrator.errors import StudyFailed, Unavailable, UserError
 from orchestrator.execution.lock import DriverLock
 from orchestrator.execution.provenance import processors
 from orchestrator.execution.trial import prepare
+from orchestrator.study.regimes import regimes
 from orchestrator.study.resolve import trial_config
 from orchestrator.study.sets import far_sets, near_sets
 from orchestrator.study.spec import StudySpec
@@ -89,7 +90,7 @@ def _all(
         waiting = {pool.submit(_rescored, request): key for key, request in requests.items()}
         for done in as_completed(waiting):
             trial = record.trials[waiting[done]]
-            name = f"{trial.arm} seed {trial.seed}"
+            name = f"{trial.arm} {trial.place} seed {trial.seed}"
             try:
                 metrics, notes = done.result()
             except Exception as error:
@@ -117,7 +118,8 @@ def _request(
     added: Mapping[str, AddedSet],
     data_hash: str,
 ) -> dict[str, Any]:
-    config = trial_config(job.spec, trial.arm, trial.params, trial.seed, "confirm", data_hash)
+    regime = regimes(job.spec)[trial.regime]
+    config = trial_config(job.spec, trial.arm, trial.params, trial.seed, "confirm", data_hash, regime)
     if config.key != trial.key:
         raise UserError(
             f"{job.study_dir}: this version of the tool would train {trial.arm} seed {trial.seed} "
@@ -157,16 +159,20 @@ def _one_thread(threads: int) -> None:
 
 
 def _finished(job: Rescoring, record: StudyRecord) -> list[TrialRecord]:
-    wanted = len(job.spec.confirm.seeds)
+    planned, seeds = regimes(job.spec), len(job.spec.confirm.seeds)
     for arm in record.arms.values():
-        if not arm.failure and sum(t.ended is not None for t in arm.confirms.values()) < wanted:
+        wanted = arm.confirm_planned(planned, seeds)
+        if not arm.failure and sum(t.ended is not None for t in arm.confirm_trials) < wanted:
             raise UserError(
                 f"{job.study_dir}: the study is not finished (arm {arm.name} has not ended all its confirm "
                 "trials); nothing was changed. Finish it first with orchestrate study"
             )
-    found = [t for arm in record.arms.values() for t in arm.confirms.values() if t.state == "complete"]
+    complete = [t for t in record.trials.values() if t.stage == "confirm" and t.state == "complete"]
+    # A stream is measured after every task and keeps no outputs.
+    found = [t for t in complete if t.protocol != "continual"]
     if not found:
-        raise UserError(f"{job.study_dir}: no confirm trial is complete; there is nothing to rescore")
+        why = "its continual trials keep no outputs" if complete else "no confirm trial is complete"
+        raise UserError(f"{job.study_dir}: {why}; there is nothing to rescore")
     return found
 
 

@@ -26,11 +26,12 @@ from orchestrator.execution.display import Display
 from orchestrator.execution.folder import claimed
 from orchestrator.execution.provenance import session_facts
 from orchestrator.study import terms
+from orchestrator.study.regimes import Regime, regimes
 from orchestrator.study.resolve import trial_config
 from orchestrator.study.spec import StudySpec
 from orchestrator.tracking.store import artifact_root, check_store, resolve_uri
 from orchestrator.tracking.tracker import Tracker, make_writer
-from workloads.contract import DataFacts, DataMissing
+from workloads.contract import DataFacts, DataMissing, Stage
 
 _DRAIN_SECONDS = 60.0
 _JOURNAL_SECONDS = 5.0
@@ -128,6 +129,8 @@ class _Session:
         self.tracker = Tracker(self.spec, make_writer(self.spec, study_dir, uri, artifact_root(uri, run.out)))
         self.display = Display(self.spec, self.record, plain=run.plain)
         self.trouble = ""
+        self.skipped: list[tuple[str, str, str]] = []
+        """Arm, regime and the reason, of what does not fit."""
 
     def go(self) -> None:
         with self.stop.caught():
@@ -170,9 +173,10 @@ class _Session:
 
     def _is_finished(self) -> bool:
         """Whether an earlier run of the command has ended the study already."""
-        wanted = len(self.spec.confirm.seeds)
+        planned, seeds = regimes(self.spec), len(self.spec.confirm.seeds)
         return bool(self.record.arms) and all(
-            arm.failure or sum(t.ended is not None for t in arm.confirms.values()) == wanted
+            arm.failure
+            or sum(t.ended is not None for t in arm.confirm_trials) == arm.confirm_planned(planned, seeds)
             for arm in self.record.arms.values()
         )
 
@@ -183,21 +187,44 @@ class _Session:
             facts = trial.prepare(self.spec.data, self.spec.noise, self._data_root, self.run.sources)
         except (DataMissing, ValueError) as error:
             raise Unavailable(f"the data of the study: {error}\nNothing was run.") from error
-        if not self.history:
-            self._require_buildable(facts)
+        if not self.record.trials:
+            self._require_fitting(facts)
         importlib.import_module("orchestrator.execution.tune")
         return facts
 
-    def _require_buildable(self, facts: DataFacts) -> None:
-        """One configuration of every arm, before anything runs: a model too deep for the images, say."""
+    def _require_fitting(self, facts: DataFacts) -> None:
+        """One configuration of every arm in every regime, before anything runs.
+
+        Settings that no arm can be trained in, or an arm that cannot be trained at all (a model too deep for
+        the images, say) or in any regime, end the session. A regime that one loss alone does not fit is
+        skipped for its arm.
+        """
         from orchestrator.execution import trial
 
+        asked: list[tuple[str, Regime | None]] = [(arm, None) for arm in self.spec.arms]
+        others = [regime for regime in regimes(self.spec).values() if regime.protocol != "standard"]
+        asked += [(arm, regime) for regime in others for arm in self.spec.arms]
         configs = []
-        for name, arm in self.spec.arms.items():
-            params = {parameter: terms.example(term) for parameter, term in arm.space.items()}
-            configs.append(trial_config(self.spec, name, params, 0, "search", facts.hash))
-        reasons = zip(self.spec.arms, trial.unbuildable(configs, facts), strict=True)
-        wrong = [f"arms.{name}: {reason}" for name, reason in reasons if reason is not None]
+        for name, regime in asked:
+            space = self.spec.arms[name].space
+            params = {parameter: terms.example(term) for parameter, term in space.items()}
+            stage: Stage = "search" if regime is None else "confirm"
+            configs.append(trial_config(self.spec, name, params, 0, stage, facts.hash, regime))
+        wrong: dict[str, None] = {}
+        misfits: dict[str, list[str]] = {}
+        for (name, regime), misfit in zip(asked, trial.misfits(configs, facts), strict=True):
+            if misfit is None:
+                continue
+            if regime is None:
+                wrong[f"arms.{name}: {misfit.reason}"] = None
+            elif misfit.whose == "settings":
+                wrong[f"protocols.{regime.entry}: {misfit.reason}"] = None
+            else:
+                self.skipped.append((name, regime.name, misfit.reason))
+                misfits.setdefault(name, []).append(misfit.reason)
+        for name, reasons in misfits.items():
+            if len(reasons) == len(regimes(self.spec)):
+                wrong[f"arms.{name}: fits none of the study's protocols: {reasons[0]}"] = None
         if wrong:
             raise Unavailable("\n".join([*wrong, "Nothing was run."]))
 
@@ -230,6 +257,12 @@ class _Session:
             }
         )
         self.record.apply(self.last_event)
+        for arm, regime, reason in self.skipped:
+            if regime not in self.record.arms[arm].skipped:
+                self.emit(
+                    {"event": "skipped", "t": time.time(), "arm": arm, "regime": regime, "reason": reason}
+                )
+                self.record.apply(self.last_event)
 
     def emit(self, event: dict[str, Any]) -> None:
         """Ledger first; then whoever looks on."""
@@ -327,8 +360,10 @@ class _Session:
             raise StudyFailed(self.trouble)
         lost = {a.name: a.failure for a in self.record.arms.values() if a.failure}
         for arm in self.record.arms.values():
-            if arm.confirms and all(t.state == "failed" for t in arm.confirms.values()):
-                lost[arm.name] = "every confirm trial failed"
+            for regime, trials in arm.confirms.items():
+                if all(t.state == "failed" for t in trials.values()):
+                    where = "" if len(arm.confirms) == 1 else f" of {regime}"
+                    lost[f"{arm.name}{where}"] = "every confirm trial failed"
         if lost:
             lines = [f"  {name}: {why}" for name, why in lost.items()]
             raise StudyFailed("arms without a result:\n" + "\n".join(lines))

@@ -15,6 +15,7 @@ from typing import Any
 
 from ray import tune
 
+from workloads.check import Misfit
 from workloads.contract import DataConfig, DataFacts, EpochReport, NoiseConfig, TrainingDiverged, TrialConfig
 
 REPORTS = "reports"
@@ -31,8 +32,8 @@ def prepare(data: DataConfig, noise: NoiseConfig, root: Path, sources: Path) -> 
     return run.prepare(data, noise, root, sources)
 
 
-def unbuildable(configs: Sequence[TrialConfig], facts: DataFacts) -> list[str | None]:
-    """For each configuration why it cannot be built, or None.
+def misfits(configs: Sequence[TrialConfig], facts: DataFacts) -> list[Misfit | None]:
+    """For each configuration why it cannot be run, or None.
 
     Asked of another process: building a model loads torch, which the driver does without.
     """
@@ -47,8 +48,8 @@ def unbuildable(configs: Sequence[TrialConfig], facts: DataFacts) -> list[str | 
     if done.returncode != 0:
         # A crash here is no verdict: the trials will say what is wrong.
         return [None] * len(configs)
-    answers: list[str | None] = json.loads(done.stdout.splitlines()[-1])
-    return answers
+    answers = json.loads(done.stdout.splitlines()[-1])
+    return [None if each is None else Misfit(**each) for each in answers]
 
 
 def request_of(

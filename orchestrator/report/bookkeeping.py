@@ -1,17 +1,15 @@
-"""What was spent and chosen: parameters, budgets, failures and where the study ran."""
+"""What was spent and chosen: parameters, budgets and failures."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.campaign.objective import meets_guard
 from orchestrator.campaign.record import ConfigurationRecord, StudyRecord, TrialRecord
 from orchestrator.report import numbers
-from orchestrator.report.cells import Cell, Column, Table, row
-from orchestrator.report.comparison import arm_record, confirm_trials, ordered_arms
+from orchestrator.report.cells import Column, Table, row
+from orchestrator.report.comparison import all_confirm_trials, arm_record, ordered_arms
 from orchestrator.report.statistics import summarise
 from orchestrator.study.spec import GuardSpec, StudySpec
 
@@ -83,7 +81,7 @@ def budget_table(spec: StudySpec, record: StudyRecord) -> Table:
     for arm in ordered_arms(spec):
         entry = arm_record(record, arm)
         search = [trial for c in entry.configurations for trial in c.trials.values()]
-        confirm = list(confirm_trials(spec, record, arm).values())
+        confirm = all_confirm_trials(spec, record, arm)
         states = [trial.state for trial in (*search, *confirm)]
         spared = _epochs_not_run(spec, entry.configurations)
         rows.append(
@@ -129,7 +127,7 @@ def failures_table(spec: StudySpec, record: StudyRecord) -> Table:
         rows.append(
             row(
                 trial.arm,
-                trial.stage,
+                trial.place,
                 str(trial.number),
                 str(trial.seed),
                 str(trial.attempts),
@@ -142,33 +140,6 @@ def failures_table(spec: StudySpec, record: StudyRecord) -> Table:
             rows.append(row(arm, "search", *["all"] * 2, numbers.MISSING, "nothing selected", failure))
     labels = ("arm", "stage", "configuration", "seed", "attempts", "outcome", "reason")
     return Table("Failures", tuple(Column(label) for label in labels), tuple(rows), empty="Nothing failed.")
-
-
-def provenance_table(spec: StudySpec, record: StudyRecord) -> Table:
-    """What would be needed to do it again: command, commit, versions, machine, data and seeds."""
-    if not record.sessions:
-        return Table("Provenance", (Column("what"), Column("value")), (), empty="The study was never opened.")
-    session = record.sessions[-1]
-    commands = session.get("command") or ()
-    pairs: list[tuple[str, str]] = [
-        ("command", commands if isinstance(commands, str) else shlex.join(str(part) for part in commands)),
-        ("commit", str(session.get("commit") or "unknown")),
-        ("started", _moment(record.sessions[0].get("t"))),
-        ("runs of the command", str(len(record.sessions))),
-    ]
-    for name in ("versions", "hardware", "data"):
-        pairs += _flat(name, session.get(name) or {})
-    pairs += [
-        ("model", _described(spec.model.name, spec.model.params)),
-        ("projector", "none" if spec.model.projector is None else f"width {spec.model.projector}"),
-        ("search seeds", _seeds(spec.search.seeds)),
-        ("confirm seeds", _seeds(spec.confirm.seeds)),
-        ("sampler", f"{spec.search.sampler}, seed {spec.search.sampler_seed}"),
-        ("pruner", _described(spec.search.pruner.name, spec.search.pruner.params)),
-        ("split seed, noise seed", f"{spec.data.split_seed}, {spec.noise.seed}"),
-    ]
-    rows = tuple((Cell(name), Cell(text)) for name, text in pairs)
-    return Table("Provenance", (Column("what"), Column("value")), rows)
 
 
 def _guard_note(guard: GuardSpec) -> str:
@@ -201,23 +172,3 @@ def _seconds_saved(epochs: int, search: Iterable[TrialRecord]) -> str:
     timed = [trial for trial in search if trial.reports and trial.seconds > 0]
     run = sum(max(trial.reports) for trial in timed)
     return numbers.seconds(epochs * sum(trial.seconds for trial in timed) / run) if run else numbers.MISSING
-
-
-def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        return [pair for name, inner in value.items() for pair in _flat(f"{prefix}: {name}", inner)]
-    if isinstance(value, list | tuple):
-        return [(prefix, " x ".join(str(part) for part in value))]
-    return [(prefix, str(value))]
-
-
-def _described(name: str, params: Mapping[str, Any]) -> str:
-    return f"{name} ({parameters_text(params)})" if params else name
-
-
-def _seeds(seeds: Iterable[int]) -> str:
-    return ", ".join(str(seed) for seed in seeds)
-
-
-def _moment(t: Any) -> str:
-    return datetime.fromtimestamp(float(t), UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if t else "unknown"

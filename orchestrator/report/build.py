@@ -35,6 +35,7 @@ def write_report(spec: StudySpec, record: StudyRecord, study_dir: Path) -> Repor
     drawings = draw_figures(spec, record, study_dir)
     csvs = {
         "table.csv": table_csv(contents.main),
+        **({"all_axes.csv": table_csv(contents.axes)} if contents.axes.rows else {}),
         "comparison.csv": comparison_csv(spec, contents),
         "trials.csv": trials_csv(spec, record),
         **{f"{name}.csv": table_csv(table) for name, table in contents.evaluations.items()},

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 
 from orchestrator.campaign.objective import meets_guard
 from orchestrator.campaign.record import StudyRecord, TrialRecord
 from orchestrator.report import numbers
 from orchestrator.report.bookkeeping import chosen_configuration, last_metrics
-from orchestrator.report.comparison import arm_record, confirm_trials, ordered_arms
+from orchestrator.report.comparison import all_confirm_trials, arm_record, confirm_trials, ordered_arms
+from orchestrator.report.measured import complete_count
 from orchestrator.report.metrics import table_metrics
 from orchestrator.report.statistics import smallest_sign_flip_p
+from orchestrator.report.trial_notes import trial_notes
+from orchestrator.study.regimes import regimes, split_name
 from orchestrator.study.spec import StudySpec
 from workloads.catalogue import Term, Value
 
 FEW_SEEDS = 5
 
+MOST_KINDS = 2
+"""More kinds of regime than this, by their numbers of seeds, are told as ranges."""
 EDGE = 0.02
 """Share of a search range, at each end, that counts as its edge."""
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 def cautions(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
@@ -28,6 +31,8 @@ def cautions(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
     found = [] if is_finished(spec, record) else [f"{progress(spec, record)}: what is shown is provisional."]
     for arm in ordered_arms(spec):
         found += _failed(spec, record, arm)
+    for arm in ordered_arms(spec):
+        found += _skipped(spec, record, arm)
     found += _few_seeds(spec, record)
     for arm in ordered_arms(spec):
         found += _not_finite(spec, record, arm)
@@ -35,28 +40,39 @@ def cautions(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
         found += _at_edge(spec, record, arm)
         found += _saturated(record, arm)
         found += _temperature_at_bound(spec, record, arm)
-        found += _notes(spec, record, arm)
+    found += trial_notes(spec, record)
     found += _data(record)
     return tuple(found)
 
 
 def is_finished(spec: StudySpec, record: StudyRecord) -> bool:
-    """Every confirm trial has ended, or its arm has nothing to confirm."""
+    """Every confirm trial of every regime has ended, or its arm has nothing to confirm."""
     return all(
         bool(arm_record(record, arm).failure)
-        or sum(t.state != "running" for t in confirm_trials(spec, record, arm).values())
-        == len(spec.confirm.seeds)
-        for arm in spec.arms
+        or sum(t.state != "running" for t in all_confirm_trials(spec, record, arm)) >= planned
+        for arm, planned in _planned(spec, record).items()
     )
 
 
 def progress(spec: StudySpec, record: StudyRecord) -> str:
-    """``Finished: 15 of 15 confirm trials complete``."""
-    trials = [trial for arm in spec.arms for trial in confirm_trials(spec, record, arm).values()]
+    """``Finished: 15 of 15 confirm trials complete``, of all regimes."""
+    trials = [trial for arm in spec.arms for trial in all_confirm_trials(spec, record, arm)]
     complete = sum(trial.state == "complete" for trial in trials)
-    planned = len(spec.arms) * len(spec.confirm.seeds)
+    planned = sum(_planned(spec, record).values())
     state = "Finished" if is_finished(spec, record) else "Not finished"
-    return f"{state}: {complete} of {numbers.counted(planned, 'confirm trial')} complete"
+    count = numbers.counted(planned, "confirm trial")
+    several = f" in {len(regimes(spec))} regimes" if len(regimes(spec)) > 1 else ""
+    return f"{state}: {complete} of {count}{several} complete"
+
+
+def _planned(spec: StudySpec, record: StudyRecord) -> dict[str, int]:
+    """How many confirm trials each arm is to have; what it cannot be trained in does not count."""
+    seeds = len(spec.confirm.seeds)
+    return {arm: arm_record(record, arm).confirm_planned(regimes(spec), seeds) for arm in spec.arms}
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    return ", ".join(str(seed) for seed in seeds)
 
 
 def _data(record: StudyRecord) -> list[str]:
@@ -87,61 +103,71 @@ def _data(record: StudyRecord) -> list[str]:
 def _failed(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:
     entry = arm_record(record, arm)
     found = [f"{arm}: nothing could be selected ({entry.failure})."] if entry.failure else []
-    confirm = [t.seed for t in confirm_trials(spec, record, arm).values() if t.state == "failed"]
+    for regime in regimes(spec):
+        failed = [t.seed for t in confirm_trials(spec, record, arm, regime).values() if t.state == "failed"]
+        if failed:
+            found.append(
+                f"{arm}: {numbers.counted(len(failed), 'confirm trial')} failed{_inside(spec, regime)} "
+                f"(seed {_listed(failed)}); its means stand on the others, which may flatter it."
+            )
     search = [t for c in entry.configurations for t in c.trials.values() if t.state == "failed"]
-    if confirm:
-        seeds = ", ".join(str(seed) for seed in confirm)
-        found.append(
-            f"{arm}: {numbers.counted(len(confirm), 'confirm trial')} failed (seed {seeds}); its means stand "
-            "on the others, which may flatter it."
-        )
     if search:
         found.append(f"{arm}: {numbers.counted(len(search), 'search trial')} failed.")
     return found
 
 
+def _skipped(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:
+    """Where the arm's loss cannot be trained; regimes with one reason stand together."""
+    reasons: dict[str, list[str]] = {}
+    skipped = arm_record(record, arm).skipped
+    for regime in regimes(spec):
+        if regime in skipped:
+            reasons.setdefault(skipped[regime], []).append(regime)
+    return [f"{arm}: not trained in {', '.join(names)}: {reason}." for reason, names in reasons.items()]
+
+
+def _inside(spec: StudySpec, regime: str) -> str:
+    """`` in long_tailed/drw``; nothing where the study has one regime."""
+    return f" in {regime}" if len(regimes(spec)) > 1 else ""
+
+
 def _temperature_at_bound(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:
-    complete = [t for t in confirm_trials(spec, record, arm).values() if t.state == "complete"]
-    bound = sum(t.metrics.get("calibration/temperature_at_bound", 0.0) == 1.0 for t in complete)
-    if not bound:
+    where = []
+    for regime in regimes(spec):
+        trials = confirm_trials(spec, record, arm, regime).values()
+        complete = [t for t in trials if t.state == "complete"]
+        bound = sum(t.metrics.get("calibration/temperature_at_bound", 0.0) == 1.0 for t in complete)
+        if bound:
+            seeds = numbers.counted(len(complete), "seed")
+            where.append(f"{bound} of {seeds}{_inside(spec, regime)}")
+    if not where:
         return []
     return [
-        f"{arm}: T* is at the end of its range at {bound} of {numbers.counted(len(complete), 'seed')}, "
+        f"{arm}: T* is at the end of its range at {', '.join(where)}, "
         "because the validation images have no best temperature (all are classified correctly, say); its "
         "mean, and what is given after temperature scaling, say little."
     ]
 
 
-def _notes(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:
-    """What the confirm trials said of themselves; sentences that differ in their numbers alone stand once."""
-    said: dict[str, dict[int, str]] = {}
-    for seed, trial in confirm_trials(spec, record, arm).items():
-        for note in trial.notes:
-            said.setdefault(_NUMBER.sub("#", note), {})[seed] = note
-    found = []
-    for notes in said.values():
-        text = next(iter(notes.values()))
-        where = "every seed" if len(notes) == len(spec.confirm.seeds) else f"seed {_listed(notes)}"
-        if len(set(notes.values())) > 1:
-            where += "; the numbers are the first one's"
-        found.append(f"{arm}: {text} ({where}).")
-    return found
-
-
-def _listed(seeds: Iterable[int]) -> str:
-    return ", ".join(str(seed) for seed in seeds)
-
-
 def _few_seeds(spec: StudySpec, record: StudyRecord) -> list[str]:
-    complete = {
-        arm: sum(t.state == "complete" for t in confirm_trials(spec, record, arm).values())
-        for arm in ordered_arms(spec)
-    }
-    few = {arm: n for arm, n in complete.items() if 0 < n < FEW_SEEDS}
-    if not few:
+    """Regimes in which the same arms have equally few seeds stand together; of many kinds, the range."""
+    alike: dict[str, list[str]] = {}
+    counts: dict[str, list[int]] = {}
+    for regime in regimes(spec):
+        complete = {arm: complete_count(spec, record, arm, regime) for arm in ordered_arms(spec)}
+        few = {arm: n for arm, n in complete.items() if 0 < n < FEW_SEEDS}
+        if few:
+            alike.setdefault(", ".join(f"{arm} {n}" for arm, n in few.items()), []).append(regime)
+        for arm, n in few.items():
+            counts.setdefault(arm, []).append(n)
+    if not alike:
         return []
-    named = ", ".join(f"{arm} {n}" for arm, n in few.items())
-    least = min(few.values())
+    named = "; ".join(f"{arms}{_among(spec, names)}" for arms, names in alike.items())
+    if len(alike) > MOST_KINDS:
+        shown = {arm: sorted({min(found), max(found)}) for arm, found in counts.items()}
+        ranges = ", ".join(f"{arm} {' to '.join(map(str, ends))}" for arm, ends in shown.items())
+        named = f"{ranges} in {sum(map(len, alike.values()))} of {len(regimes(spec))} regimes"
+    least = min(min(found) for found in counts.values())
     floor = numbers.p_equals(smallest_sign_flip_p(least))
     return [
         f"Fewer than {FEW_SEEDS} complete seeds ({named}): intervals are wide, and at {least} the sign-flip "
@@ -149,14 +175,24 @@ def _few_seeds(spec: StudySpec, record: StudyRecord) -> list[str]:
     ]
 
 
+def _among(spec: StudySpec, names: list[str]) -> str:
+    """`` in every regime``, or in which; nothing where the study has one regime."""
+    every = list(regimes(spec))
+    if len(every) == 1:
+        return ""
+    return " in every regime" if names == every else f" in {', '.join(names)}"
+
+
 def _not_finite(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:
     found = []
-    complete = [t for t in confirm_trials(spec, record, arm).values() if t.state == "complete"]
     for metric in table_metrics(spec):
-        bad = [t.seed for t in complete if not math.isfinite(t.metrics.get(metric.name, math.nan))]
+        regime, name = split_name(metric.name, spec)
+        complete = [t for t in confirm_trials(spec, record, arm, regime).values() if t.state == "complete"]
+        bad = [t.seed for t in complete if not math.isfinite(t.metrics.get(name, math.nan))]
         if bad:
-            seeds = ", ".join(str(seed) for seed in bad)
-            found.append(f"{arm}: {metric.title} is missing or not finite at seed {seeds} and is left out.")
+            found.append(
+                f"{arm}: {metric.title} is missing or not finite at seed {_listed(bad)} and is left out."
+            )
     return found
 
 

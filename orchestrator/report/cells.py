@@ -30,6 +30,8 @@ class Cell:
     bold: bool = False
     summary: Summary | None = None
     """What the text was made from, unscaled."""
+    spread: bool = False
+    """Takes the place of the cells after it, which are empty: a row that has no values says why."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Table:
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.columns) for row in self.rows)
+
+    @property
+    def keys(self) -> int:
+        """How many columns name a row: those before the first with a group, all where none has one."""
+        return next((i for i, column in enumerate(self.columns) if column.group), len(self.columns))
 
     def keep(self, rows: tuple[tuple[Cell, ...], ...]) -> Table:
         """The same table with other rows."""
@@ -66,3 +73,8 @@ class Table:
 def row(*texts: str) -> tuple[Cell, ...]:
     """A row of plain cells."""
     return tuple(Cell(text) for text in texts)
+
+
+def spread_at(cells: Sequence[Cell]) -> int | None:
+    """Where a row's spread cell stands, if it has one."""
+    return next((i for i, cell in enumerate(cells) if cell.spread), None)

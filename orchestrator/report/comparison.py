@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.campaign.record import ArmRecord, StudyRecord, TrialRecord
+from orchestrator.report.metric import Metric
 from orchestrator.report.metrics import primary_metrics, secondary_metrics
-from orchestrator.report.readings import Metric
 from orchestrator.report.statistics import PairedTest, holm, paired_test, seeds_needed
+from orchestrator.study.regimes import main_regime, regimes, split_name
 from orchestrator.study.spec import StudySpec
 
 Family = Literal["primary", "secondary"]
@@ -59,18 +60,27 @@ def arm_record(record: StudyRecord, name: str) -> ArmRecord:
     return record.arms.get(name) or ArmRecord(name)
 
 
-def confirm_trials(spec: StudySpec, record: StudyRecord, arm: str) -> dict[int, TrialRecord]:
-    """The arm's confirm trials that have started, by seed, in the study's order."""
-    confirms = arm_record(record, arm).confirms
+def confirm_trials(
+    spec: StudySpec, record: StudyRecord, arm: str, regime: str | None = None
+) -> dict[int, TrialRecord]:
+    """The arm's confirm trials of a regime (None: the main one) that have started, by seed, in the study's
+    order."""
+    confirms = arm_record(record, arm).confirms.get(regime or main_regime(spec), {})
     return {seed: confirms[seed] for seed in spec.confirm.seeds if seed in confirms}
 
 
+def all_confirm_trials(spec: StudySpec, record: StudyRecord, arm: str) -> list[TrialRecord]:
+    """The arm's confirm trials of all regimes that have started, in the study's order."""
+    return [trial for regime in regimes(spec) for trial in confirm_trials(spec, record, arm, regime).values()]
+
+
 def confirm_values(spec: StudySpec, record: StudyRecord, arm: str, metric: str) -> dict[int, float]:
-    """The metric of the complete confirm trials, by seed."""
+    """The metric of the complete confirm trials, by seed; its name may begin with a regime and a colon."""
+    regime, name = split_name(metric, spec)
     return {
-        seed: float(trial.metrics[metric])
-        for seed, trial in confirm_trials(spec, record, arm).items()
-        if trial.state == "complete" and metric in trial.metrics
+        seed: float(trial.metrics[name])
+        for seed, trial in confirm_trials(spec, record, arm, regime).items()
+        if trial.state == "complete" and name in trial.metrics
     }
 
 

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.campaign.record import StudyRecord
-from orchestrator.report.bookkeeping import budget_table, chosen_table, failures_table, provenance_table
+from orchestrator.report.axes import axes_table
+from orchestrator.report.bookkeeping import budget_table, chosen_table, failures_table
 from orchestrator.report.cautions import cautions, progress
 from orchestrator.report.cells import Table
 from orchestrator.report.comparison import Comparison, compare
+from orchestrator.report.cost import cost_table
 from orchestrator.report.evaluation_tables import calibration_table, geometry_table, robustness_table
-from orchestrator.report.measured import any_confirmed
 from orchestrator.report.ood_tables import score_table, selective_table, set_table
+from orchestrator.report.protocol_tables import protocol_tables
+from orchestrator.report.provenance import provenance_table
 from orchestrator.report.sentences import conclusions, sentence
 from orchestrator.report.tables import comparison_table, main_table
 from orchestrator.study.spec import StudySpec
@@ -29,6 +32,8 @@ class Contents:
     """What the primary comparisons show. Empty where there is nothing to say yet: ``comparison.empty`` says
     why."""
     main: Table
+    axes: Table
+    """Every arm on every axis; without rows where the study has one protocol."""
     comparisons: tuple[Comparison, ...]
     comparison: Table
     secondary: tuple[str, ...]
@@ -44,7 +49,7 @@ class Contents:
 
 def assemble(spec: StudySpec, record: StudyRecord) -> Contents:
     """Make every table and sentence from the record."""
-    comparisons = compare(spec, record) if any_confirmed(spec, record) else ()
+    comparisons = compare(spec, record) if _any_complete(record) else ()
     confidence = spec.report.confidence
     answers = conclusions([c for c in comparisons if c.family == "primary"], confidence)
     return Contents(
@@ -53,6 +58,7 @@ def assemble(spec: StudySpec, record: StudyRecord) -> Contents:
         progress(spec, record),
         answers,
         main_table(spec, record, comparisons),
+        axes_table(spec, record),
         comparisons,
         comparison_table(spec, comparisons),
         tuple(
@@ -69,13 +75,20 @@ def assemble(spec: StudySpec, record: StudyRecord) -> Contents:
     )
 
 
+def _any_complete(record: StudyRecord) -> bool:
+    """Whether a confirm trial of any regime is complete."""
+    return any(trial.state == "complete" for arm in record.arms.values() for trial in arm.confirm_trials)
+
+
 def _evaluations(spec: StudySpec, record: StudyRecord) -> dict[str, Table]:
     tables = {
+        **protocol_tables(spec, record),
         "per_set": set_table(spec, record),
         "scores": score_table(spec, record),
         "selective": selective_table(spec, record),
         "calibration": calibration_table(spec, record),
         "geometry": geometry_table(spec, record),
         "robustness": robustness_table(spec, record),
+        "cost": cost_table(spec, record),
     }
     return {name: table for name, table in tables.items() if table.rows}

@@ -1,130 +1,60 @@
-"""The report's figures: what the search saw, how scores separate, how confidence matches accuracy.
-
-Drawn with matplotlib's Agg and SVG back ends, never with pyplot: no display, no global state.
-"""
+"""The report's figures: what the search saw, how scores separate, how confidence matches accuracy."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from orchestrator.campaign.record import StudyRecord
+from orchestrator.report.canvas import (
+    COLUMNS,
+    Drawing,
+    arm_colour,
+    drawn,
+    grid_of_panels,
+    left_out,
+    legend_below,
+    slug,
+    style,
+)
 from orchestrator.report.comparison import arm_record, ordered_arms
 from orchestrator.report.outputs import pooled_reliability, pooled_scores
-from orchestrator.report.panels import INK, draw_histogram, draw_reliability, draw_search, empty_panel
+from orchestrator.report.panels import draw_histogram, draw_reliability, draw_search, empty_panel
+from orchestrator.report.protocol_figures import protocol_figures
+from orchestrator.study.regimes import main_regime, regimes
 from orchestrator.study.spec import StudySpec
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
-"""Colours that colour-blind readers tell apart (Okabe and Ito 2008; black and yellow, unreadable on one
-of the two page colours, give way to a brown)."""
-PAPER = "#ffffff"
-STYLE: dict[str, object] = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.labelsize": 10,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.facecolor": "none",
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.labelcolor": INK,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#8a8f98",
-    "grid.alpha": 0.25,
-    "grid.linewidth": 0.6,
-    "figure.facecolor": PAPER,
-    "figure.constrained_layout.h_pad": 0.09,
-    "figure.constrained_layout.w_pad": 0.09,
-    "savefig.facecolor": PAPER,
-    # Two builds from one record give the same bytes.
-    "svg.hashsalt": "orchestrate",
-    "svg.fonttype": "none",
-    # A dollar sign in a user's text is a dollar sign.
-    "text.parse_math": False,
-}
-PANEL_WIDTH, PANEL_HEIGHT = 3.7, 2.9
-"""Inches."""
-COLUMNS = 3
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One figure, drawn."""
-
-    name: str
-    """Of its files, without the ending."""
-    title: str
-    caption: str
-    width_pixels: int
-    """At which its text has the size of the page's small print."""
-    svg: str
-    png: bytes
-
-    @property
-    def inline_svg(self) -> str:
-        """For an HTML page: no prolog, own ids, colours that follow the page's scheme."""
-        body = self.svg[self.svg.index("<svg") :]
-        body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-        body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
-        body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
-        body = re.sub(r'\bid="', f'id="{self.name}-', body)
-        body = re.sub(r'href="#', f'href="#{self.name}-', body)
-        body = body.replace("url(#", f"url(#{self.name}-")
-        return body.replace(INK, "currentColor").replace(PAPER, "none")
 
 
 def draw_figures(spec: StudySpec, record: StudyRecord, study_dir: Path) -> tuple[Drawing, ...]:
     """All figures that the record and the saved outputs allow."""
-    with _style():
+    with style():
         search = [
             drawing
             for arm in ordered_arms(spec)
             if (drawing := _search_figure(spec, record, arm)) is not None
         ]
-        measures = spec.evaluation.measures
+        # A stream's trials save neither scores nor reliability bins.
+        stream = regimes(spec)[main_regime(spec)].continual is not None
+        measures = () if stream else spec.evaluation.measures
         scores = _score_figure(spec, record, study_dir) if "ood" in measures else None
         reliability = _reliability_figure(spec, record, study_dir) if "calibration" in measures else None
-    return tuple(drawing for drawing in (*search, scores, reliability) if drawing is not None)
-
-
-def arm_colour(spec: StudySpec, arm: str) -> str:
-    """The same in every figure."""
-    return OKABE_ITO[ordered_arms(spec).index(arm) % len(OKABE_ITO)]
+        protocols = protocol_figures(spec, record, study_dir)
+    return tuple(drawing for drawing in (*search, scores, reliability, *protocols) if drawing is not None)
 
 
 def _search_figure(spec: StudySpec, record: StudyRecord, arm: str) -> Drawing | None:
     space = {name: term for name, term in spec.arms[arm].space.items() if term.kind != "fixed"}
     if not space or not any(c.trials for c in arm_record(record, arm).configurations):
         return None
-    figure, panels = _panels(len(space))
+    figure, panels = grid_of_panels(len(space))
     figure.suptitle(arm, fontsize=11)
     for index, (panel, (name, term)) in enumerate(zip(panels, space.items(), strict=True)):
         draw_search(panel, arm_record(record, arm), name, term, arm_colour(spec, arm))
         if index % COLUMNS == 0:
             panel.set_ylabel("noise FPR95 (%)")
-    _legend_below(figure, panels)
-    return _drawn(
+    legend_below(figure, panels)
+    return drawn(
         figure,
-        f"search-{_slug(arm)}",
+        f"search-{slug(arm)}",
         f"Search of {arm}: {', '.join(space)} against noise FPR95",
         "Every search trial of this arm, at its last report; lower is better. Dots ran to their end, crosses "
         "were pruned, triangles on the top edge failed; the ring marks the chosen configuration.",
@@ -135,7 +65,7 @@ def _score_figure(spec: StudySpec, record: StudyRecord, study_dir: Path) -> Draw
     pooled = {arm: pooled_scores(spec, record, study_dir, arm) for arm in ordered_arms(spec)}
     if all(scores == () for scores in pooled.values()):
         return None
-    figure, panels = _panels(len(pooled))
+    figure, panels = grid_of_panels(len(pooled))
     missing = []
     for panel, (arm, scores) in zip(panels, pooled.items(), strict=True):
         panel.set_title(arm)
@@ -146,14 +76,14 @@ def _score_figure(spec: StudySpec, record: StudyRecord, study_dir: Path) -> Draw
         missing += [(arm, seed) for seed in scores.missing]
         draw_histogram(panel, scores, arm_colour(spec, arm))
         panel.set_xlabel(f"{spec.evaluation.headline} score")
-    _legend_below(figure, panels)
-    return _drawn(
+    legend_below(figure, panels)
+    return drawn(
         figure,
         "scores",
         "Scores of test images: in-distribution against OOD",
         "Confirm seeds pooled; densities, so that sets of different size compare; the outer 0.2 % of values "
         "lie outside the frame. The dotted line accepts 95 % of the pooled in-distribution images: OOD to "
-        f"its right is accepted.{_missing(missing)}",
+        f"its right is accepted.{left_out(missing)}",
     )
 
 
@@ -161,7 +91,7 @@ def _reliability_figure(spec: StudySpec, record: StudyRecord, study_dir: Path) -
     pooled = {arm: pooled_reliability(spec, record, study_dir, arm) for arm in ordered_arms(spec)}
     if all(bins == () for bins in pooled.values()):
         return None
-    figure, panels = _panels(len(pooled), height=3.4)
+    figure, panels = grid_of_panels(len(pooled), height=3.4)
     missing = []
     for index, (panel, (arm, bins)) in enumerate(zip(panels, pooled.items(), strict=True)):
         panel.set_title(arm)
@@ -174,63 +104,11 @@ def _reliability_figure(spec: StudySpec, record: StudyRecord, study_dir: Path) -
         panel.set_xlabel("confidence")
         if index % COLUMNS == 0:
             panel.set_ylabel("accuracy")
-    _legend_below(figure, panels)
-    return _drawn(
+    legend_below(figure, panels)
+    return drawn(
         figure,
         "reliability",
         "Reliability before and after temperature scaling",
         "Test images in bins of confidence, mean over the confirm seeds weighted by the images in each bin; "
-        f"larger marks hold more images. On the diagonal, confidence equals accuracy.{_missing(missing)}",
+        f"larger marks hold more images. On the diagonal, confidence equals accuracy.{left_out(missing)}",
     )
-
-
-def _panels(count: int, height: float = PANEL_HEIGHT) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    columns = min(count, COLUMNS)
-    rows = -(-count // columns)
-    # A narrow figure still has to hold its legend in one line.
-    figure = Figure((max(columns * PANEL_WIDTH, 5.2), rows * height + 0.4), layout="constrained")
-    panels = [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
-    return figure, panels
-
-
-def _legend_below(figure: Figure, panels: list[Axes]) -> None:
-    entries: dict[str, Artist] = {}
-    for panel in panels:
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    if entries:
-        figure.legend(
-            list(entries.values()), list(entries), loc="outside lower center", ncols=min(len(entries), 4)
-        )
-
-
-def _drawn(figure: Figure, name: str, title: str, caption: str) -> Drawing:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    svg, png = io.StringIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    figure.savefig(png, format="png", dpi=144, metadata={"Software": None})
-    width = round(96 * figure.get_figwidth())
-    return Drawing(name, title, caption, width, svg.getvalue(), png.getvalue())
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-        yield
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-") or "arm"
-
-
-def _missing(missing: list[tuple[str, int]]) -> str:
-    if not missing:
-        return ""
-    named = ", ".join(f"{arm} seed {seed}" for arm, seed in missing)
-    return f" Left out, as their saved outputs are missing or damaged: {named}."

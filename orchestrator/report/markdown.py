@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from orchestrator.report.canvas import Drawing
 from orchestrator.report.cells import Table
 from orchestrator.report.contents import Contents
-from orchestrator.report.figures import Drawing
 
 
 def markdown_text(contents: Contents, drawings: Sequence[Drawing]) -> str:
@@ -18,6 +18,7 @@ def markdown_text(contents: Contents, drawings: Sequence[Drawing]) -> str:
     parts.append("## Answer")
     parts.append(_list(contents.answers) if contents.answers else escape(contents.comparison.empty))
     parts += _section(contents.main)
+    parts += _section(contents.axes) if contents.axes.rows else []
     parts += _section(contents.comparison)
     if contents.secondary:
         parts += ["Also distinguishable:", _list(contents.secondary)]

@@ -10,22 +10,29 @@ from orchestrator.campaign.record import StudyRecord
 from orchestrator.report import numbers
 from orchestrator.report.cells import Cell, Column, Table
 from orchestrator.report.comparison import arm_record, confirm_trials, confirm_values, ordered_arms
+from orchestrator.report.metric import Metric
 from orchestrator.report.metrics import sides
-from orchestrator.report.readings import Metric, describe
+from orchestrator.report.readings import describe
 from orchestrator.report.statistics import summarise
+from orchestrator.study.regimes import split_name
 from orchestrator.study.spec import StudySpec
 
 
-def any_confirmed(spec: StudySpec, record: StudyRecord) -> bool:
-    return any(
-        trial.state == "complete" for arm in spec.arms for trial in confirm_trials(spec, record, arm).values()
-    )
+def any_confirmed(spec: StudySpec, record: StudyRecord, regime: str | None = None) -> bool:
+    """Whether a confirm trial of the regime (None: the main one) is complete."""
+    return any(complete_count(spec, record, arm, regime) for arm in spec.arms)
 
 
-def seed_count(spec: StudySpec, record: StudyRecord, arm: str) -> str:
+def complete_count(spec: StudySpec, record: StudyRecord, arm: str, regime: str | None = None) -> int:
+    """How many of the arm's confirm trials of a regime (None: the main one) are complete."""
+    trials = confirm_trials(spec, record, arm, regime).values()
+    return sum(trial.state == "complete" for trial in trials)
+
+
+def seed_count(spec: StudySpec, record: StudyRecord, arm: str, regime: str | None = None) -> str:
     """``5``, or what is missing: ``4 of 5 (1 failed)``."""
     planned = len(spec.confirm.seeds)
-    states = [trial.state for trial in confirm_trials(spec, record, arm).values()]
+    states = [trial.state for trial in confirm_trials(spec, record, arm, regime).values()]
     complete, failed = states.count("complete"), states.count("failed")
     if complete == planned:
         return str(planned)
@@ -56,14 +63,15 @@ def values(spec: StudySpec, record: StudyRecord, arm: str, name: str) -> dict[in
 def measured_cell(spec: StudySpec, record: StudyRecord, arm: str, metric: Metric) -> Cell:
     """``97.1 ± 0.3``; with its own n where complete trials of the arm have no finite value."""
     summary = summarise(list(values(spec, record, arm, metric.name).values()))
-    complete = sum(trial.state == "complete" for trial in confirm_trials(spec, record, arm).values())
+    regime, _ = split_name(metric.name, spec)
+    complete = complete_count(spec, record, arm, regime)
     text = metric.show_mean_std(summary.mean, summary.std)
     fewer = f" (n = {summary.n})" if 0 < summary.n < complete else ""
     return Cell(text + fewer, summary=summary)
 
 
 def metric_column(metric: Metric) -> Column:
-    return Column(metric.label, metric.group, numeric=True, name=metric.name, measured=True)
+    return Column(metric.label, metric.group + metric.place, numeric=True, name=metric.name, measured=True)
 
 
 def arms_table(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from orchestrator.report.cells import Table
+from orchestrator.report.canvas import Drawing
+from orchestrator.report.cells import Cell, Column, Table, spread_at
 from orchestrator.report.contents import Contents
-from orchestrator.report.figures import Drawing
 
 MOST_COLUMNS = 9
 """Columns of a grouped table side by side on a page."""
@@ -27,6 +27,7 @@ def page_html(contents: Contents, drawings: Sequence[Drawing]) -> str:
     )
     environment.filters["groups"] = heading_groups
     environment.filters["blocks"] = column_blocks
+    environment.filters["placed"] = placed_cells
     return environment.get_template("page.html").render(c=contents, drawings=drawings)
 
 
@@ -35,7 +36,7 @@ def column_blocks(table: Table) -> list[Table]:
 
     Each repeats the columns before the groups; neighbours under one heading stay together.
     """
-    keys = next((i for i, column in enumerate(table.columns) if column.group), len(table.columns))
+    keys = table.keys
     blocks: list[list[int]] = [list(range(keys))]
     index = keys
     for _, columns in groupby(table.columns[keys:], lambda c: c.group):
@@ -51,3 +52,12 @@ def heading_groups(table: Table) -> list[tuple[str, int]]:
     if not any(column.group for column in table.columns):
         return []
     return [(name, len(list(columns))) for name, columns in groupby(table.columns, lambda c: c.group)]
+
+
+def placed_cells(cells: Sequence[Cell], columns: Sequence[Column]) -> list[tuple[Cell, bool, int]]:
+    """The cells of a row, whether each holds a number, and how many columns it spans."""
+    end = spread_at(cells)
+    if end is None:
+        return [(cell, column.numeric, 1) for cell, column in zip(cells, columns, strict=True)]
+    before = [(cell, column.numeric, 1) for cell, column in zip(cells[:end], columns, strict=False)]
+    return [*before, (cells[end], False, len(columns) - end)]

@@ -9,6 +9,7 @@ from orchestrator.report.catalogue_text import WIDTH, columns, default_text
 from orchestrator.study import terms
 from orchestrator.study.dump import to_yaml
 from orchestrator.study.plan import CPU_FLOPS, GPU_FLOPS, ArmPlan, Reach, StudyPlan, TimeEstimate
+from orchestrator.study.regimes import regimes
 from orchestrator.study.spec import StudySpec
 from workloads.losses.catalogue import LOSSES
 
@@ -68,9 +69,12 @@ def _stages(spec: StudySpec) -> list[str]:
         rule = f"stopped early by {search.pruner.name} from epoch {first} of {spec.training.epochs}"
     ways = f"{search.sampler} sampler, {seeds} seed{'s' if seeds > 1 else ''} a configuration, {rule}"
     fresh = len(spec.confirm.seeds)
+    names = list(regimes(spec))
+    each = "" if names == ["standard"] else f", in each of {', '.join(names)}"
     return [
         f"Search: {ways}; on validation data only. These are the most that can run.",
-        f"Confirm: each arm's winner on {fresh} fresh seed{'s' if fresh > 1 else ''}; test data are opened.",
+        f"Confirm: each arm's winner on {fresh} fresh seed{'s' if fresh > 1 else ''}{each}; test data are "
+        "opened.",
     ]
 
 

@@ -5,93 +5,53 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
-from orchestrator.report import numbers
+from orchestrator.report.metric import Metric, plain, rate
+from orchestrator.report.protocol_readings import read_continual, read_imbalance, read_selection
 from orchestrator.study.metric_names import ALIASES
-
-Better = Literal["lower", "higher", "neither"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric of a trial, and how people read it."""
-
-    name: str
-    """As it stands in ``TrialRecord.metrics``."""
-    group: str
-    """Column heading, shared by neighbours (``FPR95, ID positive``)."""
-    label: str
-    """Column heading below the group (``near``)."""
-    noun: str
-    """In a sentence: ``FPR95``."""
-    claim: str
-    """In a sentence, before "better than": ``rejects near OOD``."""
-    better: Better
-    scale: float = 100.0
-    """Shown values are the metric times this: 100 for rates."""
-    decimals: int = 2
-    unit: str = "points"
-    """Of a difference, after scaling."""
-
-    @property
-    def title(self) -> str:
-        return f"{self.group} {self.label}".strip()
-
-    def show(self, value: float | None) -> str:
-        return numbers.fixed(None if value is None else value * self.scale, self.decimals)
-
-    def show_mean_std(self, mean: float | None, std: float | None) -> str:
-        scaled = [None if value is None else value * self.scale for value in (mean, std)]
-        return numbers.mean_std(scaled[0], scaled[1], self.decimals)
-
-    def show_difference(self, value: float | None) -> str:
-        """With its sign and without its unit."""
-        return numbers.fixed(None if value is None else value * self.scale, self.decimals, signed=True)
 
 
 def describe(name: str, headline: str) -> Metric:
-    """The reading of a metric. A name that is not known is shown as it is, with no better direction."""
-    parts = name.split("/")
+    """The reading of a metric. A name that is not known is shown as it is, with no better direction.
+
+    A regime and a colon may stand before it: ``long_tailed/drw:imbalance/worst_class``.
+    """
+    regime, colon, metric = name.partition(":")
+    # A score may have a colon in its name too: ood/near/energy:T=0.1/auroc.
+    if not colon or metric.split("/")[0] not in _READERS:
+        regime, metric = "", name
+    parts = metric.split("/")
     reader = _READERS.get(parts[0])
     found = reader(parts, headline) if reader is not None else None
-    return replace(found or _plain(name), name=name)
-
-
-def _rate(group: str, better: Better, decimals: int = 2, *, noun: str = "", claim: str = "") -> Metric:
-    return Metric("", group, "", noun or group, claim, better, decimals=decimals)
-
-
-def _plain(group: str, better: Better = "neither", decimals: int = 4, unit: str = "") -> Metric:
-    return Metric("", group, "", group, "", better, scale=1.0, decimals=decimals, unit=unit)
+    return replace(found or plain(metric), name=name, regime=regime)
 
 
 _REJECTION = {
-    "fpr95_id_positive": _rate("FPR95 (ID+)", "lower", 1, noun="FPR95"),
-    "fpr95_ood_positive": _rate("FPR95 (OOD+)", "lower", 1, noun="FPR95 (OOD positive)"),
-    "auroc": _rate("AUROC", "higher"),
-    "aupr_in": _rate("AUPR-in", "higher"),
-    "aupr_out": _rate("AUPR-out", "higher"),
-    "oscr": _rate("OSCR", "higher"),
+    "fpr95_id_positive": rate("FPR95 (ID+)", "lower", 1, noun="FPR95"),
+    "fpr95_ood_positive": rate("FPR95 (OOD+)", "lower", 1, noun="FPR95 (OOD positive)"),
+    "auroc": rate("AUROC", "higher"),
+    "aupr_in": rate("AUPR-in", "higher"),
+    "aupr_out": rate("AUPR-out", "higher"),
+    "oscr": rate("OSCR", "higher"),
 }
 REJECTION_METRICS = tuple(_REJECTION)
-_MIXTURE = {"id_prevalence": _rate("ID share", "neither", 1), "tied_fraction": _rate("tied", "neither", 1)}
+_MIXTURE = {"id_prevalence": rate("ID share", "neither", 1), "tied_fraction": rate("tied", "neither", 1)}
 _FAILURES = "finds its own mistakes"
 _SELECTIVE = {
-    "aurc": _rate("AURC", "lower", 3, claim=_FAILURES),
-    "e_aurc": _rate("E-AURC", "lower", 3, claim=_FAILURES),
-    "failure_auroc": _rate("failure AUROC", "higher", claim=_FAILURES),
-    "failure_aupr": _rate("failure AUPR", "higher", claim=_FAILURES),
-    "failure_fpr95": _rate("failure FPR95", "lower", 1, claim=_FAILURES),
+    "aurc": rate("AURC", "lower", 3, claim=_FAILURES),
+    "e_aurc": rate("E-AURC", "lower", 3, claim=_FAILURES),
+    "failure_auroc": rate("failure AUROC", "higher", claim=_FAILURES),
+    "failure_aupr": rate("failure AUPR", "higher", claim=_FAILURES),
+    "failure_fpr95": rate("failure FPR95", "lower", 1, claim=_FAILURES),
 }
 _CALIBRATION = {
-    "ece": _rate("ECE", "lower", claim="is calibrated"),
-    "ece_adaptive": _rate("adaptive ECE", "lower", claim="is calibrated"),
-    "ece_classwise": _rate("class-wise ECE", "lower", claim="is calibrated"),
-    "ks": _rate("KS", "lower", noun="KS calibration error", claim="is calibrated"),
-    "nll": replace(_plain("NLL", "lower", 3, "nats"), claim="predicts probabilities"),
-    "brier": replace(_plain("Brier", "lower"), noun="Brier score", claim="predicts probabilities"),
+    "ece": rate("ECE", "lower", claim="is calibrated"),
+    "ece_adaptive": rate("adaptive ECE", "lower", claim="is calibrated"),
+    "ece_classwise": rate("class-wise ECE", "lower", claim="is calibrated"),
+    "ks": rate("KS", "lower", noun="KS calibration error", claim="is calibrated"),
+    "nll": replace(plain("NLL", "lower", 3, "nats"), claim="predicts probabilities"),
+    "brier": replace(plain("Brier", "lower"), noun="Brier score", claim="predicts probabilities"),
 }
 _ANGLES = {
     "wc_intra": "WC-Intra",
@@ -108,7 +68,7 @@ _COLLAPSE = {
     "nc2_w_equiangular": "NC2 W angles",
     "nc3": "NC3",
 }
-_NORM = _plain("logit norm", decimals=3)
+_NORM = plain("logit norm", decimals=3)
 
 
 def _accuracy(parts: list[str], headline: str) -> Metric | None:
@@ -117,10 +77,12 @@ def _accuracy(parts: list[str], headline: str) -> Metric | None:
         return None
     if parts[1] == "accuracy":
         noun = "accuracy" if parts[0] == "test" else f"{parts[0]} accuracy"
-        return _rate(noun.capitalize(), "higher", noun=noun, claim="classifies")
+        return rate(noun.capitalize(), "higher", noun=noun, claim="classifies")
     if parts[1] == "logit_norm":
         return _placed(_NORM, parts[0])
-    found = {"nll": _CALIBRATION["nll"], "loss": _plain("loss"), "lr": _plain("learning rate")}.get(parts[1])
+    if parts[0] == "train" and (chosen := read_selection(parts[1])):
+        return chosen
+    found = {"nll": _CALIBRATION["nll"], "loss": plain("loss"), "lr": plain("learning rate")}.get(parts[1])
     return _placed(found, parts[0]) if found else None
 
 
@@ -146,20 +108,20 @@ def _selective(parts: list[str], headline: str) -> Metric | None:
 
 
 def _tuned(parts: list[str], headline: str) -> Metric | None:
-    return _plain(f"{parts[2]} of {parts[1]}") if len(parts) == 3 else None
+    return plain(f"{parts[2]} of {parts[1]}") if len(parts) == 3 else None
 
 
 def _calibration(parts: list[str], headline: str) -> Metric | None:
     if parts[1:] == ["temperature"]:
-        return _plain("T*", decimals=3)
+        return plain("T*", decimals=3)
     if parts[1:] == ["temperature_at_bound"]:
-        return _rate("T* at its bound", "neither", 0)
+        return rate("T* at its bound", "neither", 0)
     measured = parts[1].removesuffix("_ts")
     when = "after TS" if parts[1] != measured else "before TS"
     later = " after temperature scaling" if parts[1] != measured else ""
     if measured == "confidence" and len(parts) == 3:
         heading = f"confidence, {_place(parts[2])}"
-        return replace(_rate(heading, "neither", 1, noun=f"mean {heading}{later}"), label=when)
+        return replace(rate(heading, "neither", 1, noun=f"mean {heading}{later}"), label=when)
     # The number of bins does not change the reading of ece_15.
     kind = _CALIBRATION.get(re.sub(r"_\d+$", "", measured)) if len(parts) == 2 else None
     return replace(kind, label=when, noun=f"{kind.noun}{later}") if kind else None
@@ -175,9 +137,9 @@ def _geometry(parts: list[str], headline: str) -> Metric | None:
         return replace(angle, scale=180 / math.pi, decimals=1, unit="degrees")
     if parts[1] in _COLLAPSE:
         label = _COLLAPSE[parts[1]]
-        return replace(_plain("neural collapse", decimals=3), label=label, noun=label)
+        return replace(plain("neural collapse", decimals=3), label=label, noun=label)
     if parts[1] == "nc4":
-        return replace(_rate("neural collapse", "neither", noun="NC4"), label="NC4, %")
+        return replace(rate("neural collapse", "neither", noun="NC4"), label="NC4, %")
     return None
 
 
@@ -187,24 +149,22 @@ def _robustness(parts: list[str], headline: str) -> Metric | None:
     worst = "worst-case accuracy at epsilon"
     match parts[1:]:
         case ["clean"]:
-            found = _rate(
-                worst, "higher", 1, noun="accuracy on the images to be attacked", claim="classifies"
-            )
+            found = rate(worst, "higher", 1, noun="accuracy on the images to be attacked", claim="classifies")
             return replace(found, label="0 (clean)")
         case ["worst", _]:
-            found = _rate(worst, "higher", 1, noun=f"{worst} {epsilon}", claim="withstands attacks")
+            found = rate(worst, "higher", 1, noun=f"{worst} {epsilon}", claim="withstands attacks")
             return replace(found, label=epsilon)
         case ["autoattack", _]:
-            found = _rate("AutoAttack, at epsilon", "higher", 1, claim="withstands attacks")
+            found = rate("AutoAttack, at epsilon", "higher", 1, claim="withstands attacks")
             return replace(found, label=epsilon, noun=f"accuracy under AutoAttack, epsilon {epsilon}")
         case ["corruption", _]:
-            found = _rate("accuracy under corruptions", "higher", 1, claim="withstands corruptions")
+            found = rate("accuracy under corruptions", "higher", 1, claim="withstands corruptions")
             return replace(found, label=last, noun=f"{found.group}, {last}")
         case ["dar_star", _]:
-            found = _rate("DAR* (reconstructed)", "higher", 1, claim="decides what to accept")
+            found = rate("DAR* (reconstructed)", "higher", 1, claim="decides what to accept")
             return replace(found, label=last, noun=f"{found.group}, {last}")
         case [attack, objective, _]:
-            found = _rate(f"accuracy under {attack}, {objective}", "higher", 1, claim="withstands attacks")
+            found = rate(f"accuracy under {attack}, {objective}", "higher", 1, claim="withstands attacks")
             return replace(found, label=epsilon, noun=f"{found.group}, epsilon {epsilon}")
     return None
 
@@ -218,6 +178,8 @@ _READERS: dict[str, Callable[[list[str], str], Metric | None]] = {
     "calibration": _calibration,
     "geometry": _geometry,
     "robustness": _robustness,
+    "imbalance": read_imbalance,
+    "continual": read_continual,
 }
 
 

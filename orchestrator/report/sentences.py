@@ -50,10 +50,10 @@ def _distinguishable(comparison: Comparison, confidence: float) -> str:
     difference = test.difference or 0.0
     direction = "lower" if difference < 0 else "higher"
     if comparison.verdict == "different":
-        head = f"{comparison.arm} differs from {comparison.baseline}: {metric.noun} {direction}"
+        head = f"{comparison.arm} differs from {comparison.baseline}: {metric.noun}{metric.place} {direction}"
     else:
         claim = f"{metric.claim} {comparison.verdict} than"
-        head = f"{comparison.arm} {claim} {comparison.baseline}: {metric.noun} {direction}"
+        head = f"{comparison.arm} {claim} {comparison.baseline}: {metric.noun}{metric.place} {direction}"
     details = [f"Holm p {numbers.p_equals(comparison.p_holm)}", _pairs(comparison)]
     if test.degenerate:
         details.insert(0, "the same on every seed, so no interval and p from sign flips")
@@ -83,7 +83,8 @@ def _indistinguishable(comparison: Comparison, confidence: float) -> str:
 def _where(comparison: Comparison) -> str:
     metric = comparison.metric
     rejected = metric.claim.removeprefix("rejects ")
-    return metric.noun if rejected == metric.claim else f"{metric.noun} on {rejected}"
+    what = metric.noun if rejected == metric.claim else f"{metric.noun} on {rejected}"
+    return what + metric.place
 
 
 def _needed(comparison: Comparison) -> str:

@@ -13,8 +13,10 @@ from orchestrator.report.bookkeeping import last_metrics
 from orchestrator.report.cells import Table
 from orchestrator.report.comparison import Comparison
 from orchestrator.report.contents import Contents
+from orchestrator.report.metrics import headline_names
 from orchestrator.report.sentences import sentence
 from orchestrator.report.statistics import Summary
+from orchestrator.study.regimes import regimes
 from orchestrator.study.spec import StudySpec
 
 
@@ -26,7 +28,15 @@ def table_csv(table: Table) -> str:
         for name in [column.name or column.label]
         for part in ((name, f"{name}/mean", f"{name}/std", f"{name}/n") if column.measured else (name,))
     ]
-    rows = [[part for cell in row for part in (cell.text, *_exact(cell.summary))] for row in table.rows]
+    # A row that says why it has no values still has as many columns as the others.
+    rows = [
+        [
+            part
+            for cell, column in zip(row, table.columns, strict=True)
+            for part in (cell.text, *(_exact(cell.summary) if column.measured else ()))
+        ]
+        for row in table.rows
+    ]
     return _csv(head, rows)
 
 
@@ -54,15 +64,16 @@ def comparison_csv(spec: StudySpec, contents: Contents) -> str:
 def trials_csv(spec: StudySpec, record: StudyRecord) -> str:
     """``trials.csv``: every trial of the study, in the order in which they started."""
     names = sorted({name for trial in record.trials.values() for name in trial.params})
-    measured = ("noise/fpr95", "noise/auroc", "validation/accuracy", "test/accuracy")
-    head = ["key", "arm", "stage", "protocol", "configuration", "seed", *names, "params", "state", *measured]
+    outcomes = dict.fromkeys(name for regime in regimes(spec).values() for name in headline_names(regime))
+    measured = ("noise/fpr95", "noise/auroc", "validation/accuracy", "test/accuracy", *outcomes)
+    head = ["key", "arm", "stage", "regime", "configuration", "seed", *names, "params", "state", *measured]
     head += ["epochs", "attempts", "seconds", "reason"]
     rows = []
     for trial in record.trials.values():
         metrics = last_metrics(trial)
         rows.append(
             [
-                *(trial.key, trial.arm, trial.stage, trial.protocol, str(trial.number), str(trial.seed)),
+                *(trial.key, trial.arm, trial.stage, trial.regime, str(trial.number), str(trial.seed)),
                 *(str(trial.params.get(name, "")) for name in names),
                 json.dumps(dict(trial.params)),
                 trial.state,
@@ -88,7 +99,7 @@ def _comparison_columns(c: Comparison) -> list[str]:
 
 def _exact(summary: Summary | None) -> tuple[str, ...]:
     if summary is None:
-        return ()
+        return "", "", ""
     return numbers.exact(summary.mean), numbers.exact(summary.std), str(summary.n)
 
 

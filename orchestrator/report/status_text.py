@@ -14,6 +14,7 @@ from orchestrator.report.catalogue_text import columns
 from orchestrator.report.plan_text import duration
 from orchestrator.study import terms
 from orchestrator.study.ranges import plain
+from orchestrator.study.regimes import regimes
 from orchestrator.study.spec import StudySpec
 from workloads.catalogue import Value
 
@@ -71,14 +72,14 @@ def _row(spec: StudySpec, arm: ArmRecord) -> tuple[str, ...]:
     states = Counter(c.state for c in arm.configurations)
     searched = [t for c in arm.configurations for t in c.trials.values()]
     ended = sum(t.ended is not None for t in searched)
-    confirmed = sum(t.state == "complete" for t in arm.confirms.values())
+    confirmed = sum(t.state == "complete" for t in arm.confirm_trials)
     most = terms.configurations(spec.arms[arm.name].space, spec.search.trials)
     return (
         arm.name,
         f"{len(arm.configurations)} of {'' if arm.exhausted else 'at most '}{most}",
         *(str(states[s]) for s in ("running", "complete", "pruned", "failed")),
         f"{ended} of {len(searched)}",
-        f"{confirmed} of {len(spec.confirm.seeds)}",
+        f"{confirmed} of {arm.confirm_planned(regimes(spec), len(spec.confirm.seeds))}",
     )
 
 
@@ -120,14 +121,18 @@ def _failures(record: StudyRecord) -> list[str]:
 
 def _failure(trial: TrialRecord) -> tuple[str, ...]:
     tried = f"{trial.attempts} attempt{'s' if trial.attempts != 1 else ''}"
-    return trial.arm, trial.stage, f"seed {trial.seed}", trial.key, f"{trial.reason} ({tried})"
+    return trial.arm, trial.place, f"seed {trial.seed}", trial.key, f"{trial.reason} ({tried})"
 
 
 def _is_done(spec: StudySpec, record: StudyRecord) -> bool:
     arms = [record.arms.get(name) for name in spec.arms]
     confirmed = all(
         arm is not None
-        and (arm.failure or len([t for t in arm.confirms.values() if t.ended]) >= len(spec.confirm.seeds))
+        and (
+            arm.failure
+            or len([t for t in arm.confirm_trials if t.ended])
+            >= arm.confirm_planned(regimes(spec), len(spec.confirm.seeds))
+        )
         for arm in arms
     )
     return bool(arms) and confirmed

@@ -8,8 +8,10 @@ from orchestrator.campaign.record import StudyRecord
 from orchestrator.report import numbers
 from orchestrator.report.comparison import ordered_arms
 from orchestrator.report.contents import Contents, assemble
+from orchestrator.report.protocol_tables import compact, table_entries
 from orchestrator.report.text import paragraph, table_text
 from orchestrator.study import terms
+from orchestrator.study.regimes import regimes
 from orchestrator.study.spec import StudySpec
 
 
@@ -23,7 +25,9 @@ def summary_text(spec: StudySpec, record: StudyRecord, study_dir: Path) -> str:
         _head(contents),
         _answer(contents),
         _section(contents.main.title, table_text(contents.main, stars=True)),
+        *_axes(contents),
         _section(contents.comparison.title, _comparison(contents)),
+        *_protocols(spec, contents),
         _section(contents.chosen.title, _chosen(spec, contents)),
         _section(contents.budget.title, table_text(contents.budget, notes=False)),
     ]
@@ -47,6 +51,23 @@ def _answer(contents: Contents) -> str:
         return _section("Answer", paragraph(contents.comparison.empty))
     lines = [paragraph(text, bullet="* ") for text in contents.answers]
     return _section("Answer", "\n".join(lines))
+
+
+def _axes(contents: Contents) -> list[str]:
+    return [_section(contents.axes.title, table_text(contents.axes))] if contents.axes.rows else []
+
+
+def _protocols(spec: StudySpec, contents: Contents) -> list[str]:
+    """The tables of the protocols with the columns that there is room for."""
+    found = []
+    for name, entry in table_entries(spec).items():
+        table = contents.evaluations.get(name)
+        if table is not None:
+            first = next(regime for regime in regimes(spec).values() if regime.entry == entry)
+            text = table_text(compact(spec, table, first), keys=3, notes=False)
+            more = paragraph(f"  The report's files have all columns ({name}.csv) and say what each means.")
+            found.append(_section(table.title, f"{text}\n{more}"))
+    return found
 
 
 def _chosen(spec: StudySpec, contents: Contents) -> str:

@@ -10,10 +10,11 @@ from orchestrator.report import numbers
 from orchestrator.report.cells import Cell, Column, Table, row
 from orchestrator.report.comparison import Comparison, confirm_values, ordered_arms
 from orchestrator.report.measured import any_confirmed, measured_cell, metric_column, prevalence, seed_count
+from orchestrator.report.metric import Metric
 from orchestrator.report.metrics import sides, table_metrics
-from orchestrator.report.readings import Metric
 from orchestrator.report.sentences import interval
 from orchestrator.report.statistics import summarise
+from orchestrator.study.regimes import main_regime, split_name
 from orchestrator.study.spec import StudySpec
 from orchestrator.study.terms import space_size
 
@@ -38,12 +39,10 @@ def main_table(spec: StudySpec, record: StudyRecord, comparisons: Sequence[Compa
     ]
     columns = (Column("arm"), Column("n"), *map(metric_column, metrics))
     return Table(
-        f"Test results, {spec.evaluation.headline} score"
-        if "ood" in spec.evaluation.measures
-        else "Test results",
+        _main_title(spec, metrics),
         columns,
         tuple(rows) if any_confirmed(spec, record) else (),
-        _main_notes(spec, record),
+        _main_notes(spec, record, metrics),
         NOTHING_CONFIRMED,
     )
 
@@ -106,7 +105,15 @@ def _bold_cells(
     return bold
 
 
-def _main_notes(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
+def _main_title(spec: StudySpec, metrics: Sequence[Metric]) -> str:
+    """With the regime where it is not the standard one, and the score where one is used."""
+    main = main_regime(spec)
+    score = "ood" in spec.evaluation.measures or any("/auroc_" in metric.name for metric in metrics)
+    parts = ["Test results"] + [main] * (main != "standard")
+    return ", ".join([*parts, *[f"{spec.evaluation.headline} score"] * score])
+
+
+def _main_notes(spec: StudySpec, record: StudyRecord, metrics: Sequence[Metric]) -> tuple[str, ...]:
     notes = [
         "Mean ± standard deviation (ddof = 1) over n training seeds, of test data that no search trial "
         "saw; rates in percent.",
@@ -114,11 +121,16 @@ def _main_notes(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
     if any(space_size(arm.space) != 1 for arm in spec.arms.values()):
         notes.append("The ± covers the training seed, not the choice of parameters: the search was run once.")
     meanings = {
+        "imbalance": "Each class weighs the same, and many, medium and few are classes by their training "
+        "images; the table of long-tailed training says more.",
+        "continual": "Each task weighs the same; the table of continual learning says what is what.",
         "ood": "FPR95 (ID+): share of OOD accepted where 95 % of ID is accepted. FPR95 (OOD+): share of ID "
         "rejected where 95 % of OOD is rejected.",
         "calibration": "TS: temperature scaling, T* fitted on validation data.",
     }
-    explained = [text for measure, text in meanings.items() if measure in spec.evaluation.measures]
+    kinds = {split_name(metric.name, spec)[1].split("/")[0] for metric in metrics}
+    kinds -= {"ood", "calibration"} - set(spec.evaluation.measures)
+    explained = [text for kind, text in meanings.items() if kind in kinds]
     notes += [
         *([" ".join(explained)] if explained else []),
         "Bold (in plain text *): best of its column, and distinguishable from the baseline after Holm's "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from orchestrator.report.cells import Cell, Table
+from orchestrator.report.cells import Cell, Table, spread_at
 
 WIDTH = 100
 GAP = "  "
@@ -29,7 +29,7 @@ def table_text(table: Table, *, keys: int = 1, notes: bool = True, stars: bool =
         return paragraph(table.empty)
     if stars:
         table = _starred(table)
-    blocks = [_block(table, chosen) for chosen in _split(table, keys)]
+    blocks = [_block(table, chosen, first=not i) for i, chosen in enumerate(_split(table, keys))]
     lines = ["\n\n".join(blocks)]
     if notes and table.notes:
         lines += ["", *(paragraph(note, bullet="  ") for note in table.notes)]
@@ -77,24 +77,36 @@ def _widths(table: Table) -> list[int]:
         max(
             len(column.label),
             len(column.group),
-            *(min(len(row[index].text), LONGEST_CELL) for row in table.rows),
+            *(min(len(row[index].text), LONGEST_CELL) for row in table.rows if not row[index].spread),
         )
         for index, column in enumerate(table.columns)
     ]
 
 
-def _block(table: Table, chosen: Sequence[int]) -> str:
+def _block(table: Table, chosen: Sequence[int], *, first: bool) -> str:
     widths = _widths(table)
     grouped = any(table.columns[i].group for i in chosen)
     lines = [_line(table, chosen, widths, [table.columns[i].group for i in chosen])] if grouped else []
     lines.append(_line(table, chosen, widths, [table.columns[i].label for i in chosen]))
     lines.append(GAP.join("-" * widths[i] for i in chosen))
     for row in table.rows:
+        end = spread_at(row)
+        if end is not None:
+            # Said once, whatever the number of blocks.
+            lines += _spread(row, widths, end) if first else []
+            continue
         wrapped = [_wrap(row[i].text, widths[i]) for i in chosen]
         for depth in range(max(len(parts) for parts in wrapped)):
             texts = [parts[depth] if depth < len(parts) else "" for parts in wrapped]
             lines.append(_line(table, chosen, widths, texts))
     return "\n".join(lines)
+
+
+def _spread(row: Sequence[Cell], widths: Sequence[int], end: int) -> list[str]:
+    """A row that says something in place of its values."""
+    before = GAP.join([*(cell.text.ljust(width) for cell, width in zip(row[:end], widths, strict=False)), ""])
+    text = textwrap.wrap(row[end].text, WIDTH - len(before))
+    return [(before if not i else " " * len(before)) + line for i, line in enumerate(text)]
 
 
 def _line(table: Table, chosen: Sequence[int], widths: Sequence[int], texts: Sequence[str]) -> str:

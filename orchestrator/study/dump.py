@@ -11,6 +11,7 @@ import yaml
 from orchestrator.study.completion import completed
 from orchestrator.study.document import decimal_writing
 from orchestrator.study.evaluation import written
+from orchestrator.study.protocols import written as protocols_written
 from orchestrator.study.reader import key_of
 from orchestrator.study.spec import ArmSpec, PrunerSpec, StudySpec
 from workloads.catalogue import Term
@@ -29,7 +30,9 @@ def to_yaml(spec: StudySpec) -> str:
 
 def to_document(spec: StudySpec) -> dict[str, Any]:
     """The completed study as the plain mappings, lists and values of its file."""
-    document: dict[str, Any] = _plain(completed(spec))
+    whole = completed(spec)
+    document: dict[str, Any] = _plain(whole)
+    document["protocols"] = _plain(protocols_written(whole.protocols))
     return document
 
 

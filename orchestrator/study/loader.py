@@ -16,6 +16,8 @@ from orchestrator.study.catalogue import PRUNERS
 from orchestrator.study.completion import completed
 from orchestrator.study.document import Document, Node, compose, is_null, join, kind, read_text, shown
 from orchestrator.study.evaluation import read_evaluation
+from orchestrator.study.metric_names import usual_primary
+from orchestrator.study.protocols import read_protocols
 from orchestrator.study.reader import (
     BAD,
     Special,
@@ -26,7 +28,7 @@ from orchestrator.study.reader import (
     read_value,
 )
 from orchestrator.study.rules import check
-from orchestrator.study.spec import ArmSpec, PrunerSpec, StudySpec
+from orchestrator.study.spec import ArmSpec, ProtocolSpec, PrunerSpec, StudySpec
 from orchestrator.study.suggestion import closest, did_you_mean
 from orchestrator.study.training import base_training, read_training
 from workloads.contract import DataConfig, EvaluationConfig, ModelConfig, TrainingConfig
@@ -52,9 +54,18 @@ def parse_study(text: str, file: str) -> StudySpec:
         spec: StudySpec = read_record(doc, root, StudySpec, "", special)
         if not any(key == "training" for key, _, _ in doc.items(root, "")):
             spec = dataclasses.replace(spec, training=base)
+        # Read last: their training settings are over those of the study.
+        for key, _, node in doc.items(root, ""):
+            read = read_protocols(doc, node, key, spec.training) if key == "protocols" else None
+            if read is not None:
+                spec = dataclasses.replace(spec, protocols=read)
+        if "report.primary" not in doc.lines:
+            report = dataclasses.replace(spec.report, primary=usual_primary(spec))
+            spec = dataclasses.replace(spec, report=report)
         check(doc, spec)
     if doc.problems:
-        raise StudyInvalid(sorted(doc.problems, key=lambda p: p.line))
+        # Keys of the file are read more than once, and so are some problems found.
+        raise StudyInvalid(sorted(dict.fromkeys(doc.problems), key=lambda p: p.line))
     return completed(dataclasses.replace(spec, data=_absolute(spec.data)))
 
 
@@ -177,4 +188,5 @@ _SPECIAL: Mapping[Any, Special] = {
     ModelConfig: _read_model,
     PrunerSpec: _read_pruner,
     EvaluationConfig: read_evaluation,
+    Mapping[str, ProtocolSpec]: lambda doc, node, path: BAD,
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.study import power, terms
+from orchestrator.study.regimes import Regime, regimes
 from orchestrator.study.spec import StudySpec
 from workloads.catalogue import Term
 from workloads.data.sizes import planned_sizes
@@ -88,7 +89,8 @@ def _arm_plan(spec: StudySpec, name: str) -> ArmPlan:
     configurations = terms.configurations(arm.space, spec.search.trials)
     # One point needs no search: it is confirmed as it is.
     search_trials = configurations * len(spec.search.seeds) if terms.space_size(arm.space) != 1 else 0
-    return ArmPlan(name, arm.loss, arm.space, configurations, search_trials, len(spec.confirm.seeds))
+    confirm_trials = len(spec.confirm.seeds) * len(regimes(spec))
+    return ArmPlan(name, arm.loss, arm.space, configurations, search_trials, confirm_trials)
 
 
 def trial_flop(spec: StudySpec) -> float:
@@ -125,8 +127,31 @@ def _time(
         return None
     typical = sum(measured.values()) / len(measured) if measured else flop / speed
     seconds = {a.name: measured.get(a.name, typical) for a in arms}
-    total = sum((a.search_trials + a.confirm_trials) * seconds[a.name] for a in arms)
+    # A confirm trial of another regime takes more or fewer steps than a standard one.
+    confirm = len(spec.confirm.seeds) * sum(_steps_share(spec, regime) for regime in regimes(spec).values())
+    total = sum((a.search_trials + confirm) * seconds[a.name] for a in arms)
     return TimeEstimate(total / side_by_side, seconds, side_by_side, bool(measured), flop)
+
+
+def _steps_share(spec: StudySpec, regime: Regime) -> float:
+    """Image passes of a regime's trial, as a multiple of a standard one's."""
+    share = regime.training(spec).epochs / spec.training.epochs
+    sizes = planned_sizes(spec.data)
+    if regime.long_tailed is not None and sizes is not None:
+        # Loads numpy, which plans of the standard protocol alone do without.
+        from workloads.data.long_tail import long_tail_counts
+
+        kept = long_tail_counts(sizes.train_counts, regime.long_tailed.profile, regime.long_tailed.factor)
+        share *= sum(kept) / sizes.num_train
+    if regime.long_tailed is not None and regime.long_tailed.method == "crt":
+        share *= 1 + regime.long_tailed.crt_epochs / regime.training(spec).epochs
+    if regime.continual is not None:
+        batch, replayed = regime.training(spec).batch_size, regime.continual.replay_batch
+        draws = {"replay": 1, "derpp": 2}.get(regime.continual.strategy, 0)
+        share *= 1 + draws * (replayed or batch) / batch
+        if regime.continual.stream != "split":
+            share *= regime.continual.tasks
+    return share
 
 
 def _reach(spec: StudySpec) -> Reach:

@@ -22,8 +22,11 @@ from workloads.contract import (
     ModelConfig,
     NoiseConfig,
     RobustnessConfig,
+    SaturatedConfig,
+    SkipConfig,
     TrainingConfig,
 )
+from workloads.protocol_config import ContinualConfig, LongTailedConfig
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ _AT_LEAST_ONE = Range(low=1)
 _POSITIVE = Range(low=0, low_open=True)
 _INSIDE_UNIT = Range(0, 1, low_open=True, high_open=True)
 _UNIT = Range(0, 1)
+_BELOW_ONE = Range(0, 1, high_open=True)
 _SEED = Range(0, 2**31 - 1)
 
 RANGES: Mapping[type, Mapping[str, Range]] = {
@@ -73,7 +77,7 @@ RANGES: Mapping[type, Mapping[str, Range]] = {
         "batch_size": _AT_LEAST_ONE,
         "lr": _POSITIVE,
         "min_lr": _AT_LEAST_ZERO,
-        "momentum": Range(0, 1, high_open=True),
+        "momentum": _BELOW_ONE,
         "weight_decay": _AT_LEAST_ZERO,
         "milestones": _INSIDE_UNIT,
         "gamma": Range(0, 1, low_open=True),
@@ -91,6 +95,29 @@ RANGES: Mapping[type, Mapping[str, Range]] = {
         "mixup": _AT_LEAST_ZERO,
         "cutmix": _AT_LEAST_ZERO,
         "repeats": _AT_LEAST_ONE,
+    },
+    SkipConfig: {"epochs": _AT_LEAST_ONE, "share": _BELOW_ONE, "recheck": _UNIT},
+    SaturatedConfig: {"share": _BELOW_ONE, "operations": _AT_LEAST_ONE, "magnitude": Range(0, 30)},
+    LongTailedConfig: {
+        "factor": _AT_LEAST_ONE,
+        "subset_seed": _SEED,
+        "beta": _BELOW_ONE,
+        "drw_from": _UNIT,
+        "tau": _AT_LEAST_ZERO,
+        "crt_epochs": _AT_LEAST_ONE,
+    },
+    ContinualConfig: {
+        "tasks": Range(low=2),
+        "buffer": _AT_LEAST_ONE,
+        "replay_batch": _AT_LEAST_ONE,
+        "derpp_alpha": _AT_LEAST_ZERO,
+        "derpp_beta": _AT_LEAST_ZERO,
+        "ewc_lambda": _AT_LEAST_ZERO,
+        "fisher_images": _AT_LEAST_ONE,
+        "l2_lambda": _AT_LEAST_ZERO,
+        "lwf_lambda": _AT_LEAST_ZERO,
+        "lwf_temperature": _POSITIVE,
+        "ood_images": _AT_LEAST_ONE,
     },
     NoiseConfig: {"sigmas": _POSITIVE, "mean": _UNIT, "size": _AT_LEAST_ONE, "seed": _SEED},
     ModelConfig: {"projector": _AT_LEAST_ONE},

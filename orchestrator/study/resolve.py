@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from orchestrator.study.ranges import ARM_SETTINGS
+from orchestrator.study.regimes import Regime
 from orchestrator.study.spec import ParameterValue, Params, StudySpec
 from workloads.catalogue import Value
-from workloads.contract import EvaluationConfig, OODConfig, Protocol, Stage, TrialConfig
+from workloads.contract import EvaluationConfig, OODConfig, Stage, TrialConfig
 
 
 def trial_config(
@@ -17,14 +18,14 @@ def trial_config(
     seed: int,
     stage: Stage,
     data_hash: str,
-    protocol: Protocol = "standard",
+    regime: Regime | None = None,
 ) -> TrialConfig:
     """What ``workloads.run`` needs to train one configuration of an arm under one seed.
 
     ``params`` are flat: ``mu.scale`` becomes the expression ``mu: {scale: ...}`` of the loss; ``lr``,
     ``weight_decay``, ``momentum`` and ``batch_size`` replace the study's training settings. Fixed terms of
     the arm need not be among them. An arm that does not set ``lr`` trains with ``training.lr`` of the study,
-    whatever its loss recommends.
+    whatever its loss recommends. ``regime``: of a confirm trial; None: the standard protocol.
     """
     chosen = spec.arms[arm]
     fixed = {name: term.values[0] for name, term in chosen.space.items() if term.kind == "fixed"}
@@ -36,19 +37,22 @@ def trial_config(
             settings[name] = value
         else:
             loss_params[parameter] = {expression: value} if expression else value
+    training = spec.training if regime is None else regime.training(spec)
     return TrialConfig(
         arm=arm,
         stage=stage,
-        protocol=protocol,
+        protocol="standard" if regime is None else regime.protocol,
         seed=seed,
         loss=chosen.loss,
         loss_params=loss_params,
         data=spec.data,
         data_hash=data_hash,
         model=spec.model,
-        training=dataclasses.replace(spec.training, **settings),  # type: ignore[arg-type]
+        training=dataclasses.replace(training, **settings),  # type: ignore[arg-type]
         noise=spec.noise,
         evaluation=_evaluation(spec, stage),
+        long_tailed=None if regime is None else regime.long_tailed,
+        continual=None if regime is None else regime.continual,
     )
 
 

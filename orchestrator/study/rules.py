@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from orchestrator.study import terms
 from orchestrator.study.document import Document
 from orchestrator.study.evaluation import MEASURES
 from orchestrator.study.metric_names import ALIASES, OOD_METRICS, metric_names, resolve, short_names
+from orchestrator.study.protocol_rules import check_protocols
+from orchestrator.study.ranges import plain
+from orchestrator.study.regimes import NAMESPACES, split_name
 from orchestrator.study.sets import far_sets, near_sets
 from orchestrator.study.spec import StudySpec
 from orchestrator.study.suggestion import did_you_mean
+from orchestrator.study.training import mixed
+from workloads.contract import TrainingConfig
 from workloads.data.catalogue import SOURCES
 from workloads.data.names import HELD_OUT, ood_problem, source_problem
 from workloads.evaluation.score_names import parse_score
@@ -32,10 +37,13 @@ def check(doc: Document, spec: StudySpec) -> None:
         doc.problem("study", rule, "It names the output folder")
     _data(doc, spec)
     _lists(doc, spec)
-    _training(doc, spec)
+    for path, training in _recipes(doc, spec):
+        _training(doc, path, training)
+        _selection(doc, spec, path, training)
     _mixing(doc, spec)
     _search(doc, spec)
     _arms(doc, spec)
+    check_protocols(doc, spec)
     _scores(doc, spec)
     _robustness(doc, spec)
     _primary(doc, spec)
@@ -98,7 +106,6 @@ def _lists(doc: Document, spec: StudySpec) -> None:
         "search.seeds": spec.search.seeds,
         "confirm.seeds": spec.confirm.seeds,
         "report.primary": spec.report.primary,
-        "protocols": spec.protocols,
     }
     may_be_empty = ("data.id_classes", "data.near_ood", "data.far_ood")
     for path, items in lists.items():
@@ -111,47 +118,75 @@ def _lists(doc: Document, spec: StudySpec) -> None:
             doc.problem(path, f"must hold each item once; got {', '.join(repeated)} more than once")
 
 
-def _training(doc: Document, spec: StudySpec) -> None:
-    training = spec.training
-    if not doc.sound("training.epochs"):
+def _recipes(doc: Document, spec: StudySpec) -> Iterator[tuple[str, TrainingConfig]]:
+    """The study's training, and those of its protocols that have their own."""
+    yield "training", spec.training
+    # What is wrong in the study's is in those over it, too, and is said once.
+    if doc.sound("training", "protocols"):
+        for name, each in spec.protocols.items():
+            if each.training is not None:
+                yield f"protocols.{name}.training", each.training
+
+
+def _training(doc: Document, path: str, training: TrainingConfig) -> None:
+    if not doc.sound(f"{path}.epochs"):
         return
     epochs = training.epochs
-    for key, count in (
-        ("training.warmup_epochs", training.warmup_epochs),
-        ("search.pruner.warmup_epochs", spec.search.pruner.warmup_epochs),
-    ):
-        if doc.sound(key) and count >= epochs:
-            doc.problem(key, f"must be fewer than training.epochs ({epochs}); got {count}")
-    if doc.sound("training.evaluate_every") and training.evaluate_every > epochs:
-        rule = f"must be at most training.epochs ({epochs}); got {training.evaluate_every}"
-        doc.problem("training.evaluate_every", rule)
-    if doc.sound("training.milestones"):
+    if doc.sound(f"{path}.warmup_epochs") and training.warmup_epochs >= epochs:
+        rule = f"must be fewer than {path}.epochs ({epochs}); got {training.warmup_epochs}"
+        doc.problem(f"{path}.warmup_epochs", rule)
+    if doc.sound(f"{path}.evaluate_every") and training.evaluate_every > epochs:
+        rule = f"must be at most {path}.epochs ({epochs}); got {training.evaluate_every}"
+        doc.problem(f"{path}.evaluate_every", rule)
+    if doc.sound(f"{path}.milestones"):
         shown = list(training.milestones)
         if training.schedule == "step" and not shown:
-            doc.problem("training.milestones", "a step schedule needs at least one; got an empty list")
+            doc.problem(f"{path}.milestones", "a step schedule needs at least one; got an empty list")
         if any(a >= b for a, b in pairwise(shown)):
-            doc.problem("training.milestones", f"must increase; got {shown}")
-    if doc.sound("training.warmup_epochs") and training.schedule == "one_cycle" and training.warmup_epochs:
+            doc.problem(f"{path}.milestones", f"must increase; got {shown}")
+    if doc.sound(f"{path}.warmup_epochs") and training.schedule == "one_cycle" and training.warmup_epochs:
         rule = f"must be 0 with schedule one_cycle, which has its own warm-up; got {training.warmup_epochs}"
-        doc.problem("training.warmup_epochs", rule)
-    if doc.sound("training.min_lr", "training.lr") and training.min_lr > training.lr:
-        rule = f"must be at most training.lr ({training.lr:g}); got {training.min_lr:g}"
-        doc.problem("training.min_lr", rule)
-    if doc.sound("training.nesterov", "training.momentum") and training.nesterov and training.momentum == 0:
-        doc.problem("training.nesterov", "needs momentum above 0; got momentum 0")
+        doc.problem(f"{path}.warmup_epochs", rule)
+    if doc.sound(f"{path}.min_lr", f"{path}.lr") and training.min_lr > training.lr:
+        rule = f"must be at most {path}.lr ({training.lr:g}); got {training.min_lr:g}"
+        doc.problem(f"{path}.min_lr", rule)
+    if doc.sound(f"{path}.nesterov", f"{path}.momentum") and training.nesterov and training.momentum == 0:
+        doc.problem(f"{path}.nesterov", "needs momentum above 0; got momentum 0")
 
 
 def _mixing(doc: Document, spec: StudySpec) -> None:
     """mixup and cutmix give soft targets, which half of the losses must refuse."""
-    mixed = [key for key in ("mixup", "cutmix") if getattr(spec.training.augmentation, key) > 0]
+    mixing = [f"{path}.augmentation.{key}" for path, each in _recipes(doc, spec) for key in mixed(each)]
     for name, arm in spec.arms.items():
         entry = LOSSES.get(arm.loss)
-        if mixed and entry is not None and entry.facts["targets"] == "hard":
-            rule = f"{arm.loss} takes hard labels only, and training.augmentation.{mixed[0]} mixes labels"
+        if mixing and entry is not None and entry.facts["targets"] == "hard":
+            rule = f"{arm.loss} takes hard labels only, and {mixing[0]} mixes labels"
             doc.problem(f"arms.{name}", rule, "orchestrate list losses says which take soft targets")
 
 
+def _selection(doc: Document, spec: StudySpec, recipe: str, training: TrainingConfig) -> None:
+    """Images that are chosen by their losses must have losses of their own, and a share to be chosen."""
+    for key, block in (("skip", training.skip), ("saturated", training.saturated)):
+        path, rule = f"{recipe}.{key}", block.rule
+        if rule == "none" or not doc.sound(path):
+            continue
+        if block.share == 0 and (rule == "lowest_loss" or (rule == "random" and key == "skip")):
+            doc.problem(f"{path}.share", f"must be above 0 with rule {rule}; got {plain(block.share)}")
+        words = mixed(training)
+        if words and doc.sound(f"{recipe}.augmentation"):
+            problem = f"needs the loss of each image, and {recipe}.augmentation.{words[0]} mixes them"
+            doc.problem(path, f"{problem}; got rule {rule}")
+        for name, arm in spec.arms.items():
+            if "triplet" in arm.space and doc.sound(f"arms.{name}"):
+                problem = f"a triplet loss is one number a batch, and {path} needs the loss of each image"
+                doc.problem(f"arms.{name}.triplet", problem)
+
+
 def _search(doc: Document, spec: StudySpec) -> None:
+    warmup, epochs = spec.search.pruner.warmup_epochs, spec.training.epochs
+    if doc.sound("search.pruner.warmup_epochs", "training.epochs") and warmup >= epochs:
+        rule = f"must be fewer than training.epochs ({epochs}); got {warmup}"
+        doc.problem("search.pruner.warmup_epochs", rule)
     if doc.sound("search.seeds", "confirm.seeds"):
         both = sorted(set(spec.search.seeds) & set(spec.confirm.seeds))
         if both:
@@ -236,12 +271,17 @@ def _primary(doc: Document, spec: StudySpec) -> None:
     for name in spec.report.primary:
         if resolve(name, spec) in known:
             continue
-        group = next((g for g in ("near", "far") if name.startswith(f"ood/{g}/")), None)
-        kind = name.split("/")[0]
-        if kind in MEASURES and kind not in spec.evaluation.measures:
+        _, metric = split_name(name, spec)
+        group = next((g for g in ("near", "far") if metric.startswith(f"ood/{g}/")), None)
+        kind = metric.split("/")[0]
+        protocol = NAMESPACES.get(kind)
+        if protocol is not None and all(each.protocol != protocol for each in spec.protocols.values()):
+            rule = f"{name} needs the protocol {protocol}, which the study does not have"
+            doc.problem("report.primary", rule, "Add it to protocols")
+        elif kind in MEASURES and kind not in spec.evaluation.measures:
             hint = f"Add {kind} to evaluate, or choose with report: {{primary: [...]}}"
             doc.problem("report.primary", f"{name} needs the evaluation {kind}, which is not asked for", hint)
-        elif group is not None and name.split("/")[-1] in (*OOD_METRICS, *ALIASES):
+        elif group is not None and metric.split("/")[-1] in (*OOD_METRICS, *ALIASES):
             hint = f"Add sets to data.{group}_ood, or choose with report: {{primary: [...]}}"
             doc.problem(
                 "report.primary", f"{name} needs {group}-OOD sets, and data.{group}_ood is empty", hint

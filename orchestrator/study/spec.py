@@ -13,8 +13,10 @@ from workloads.contract import (
     ModelConfig,
     NoiseConfig,
     ParameterValue,
+    Protocol,
     TrainingConfig,
 )
+from workloads.protocol_config import ContinualConfig, LongTailedConfig
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,22 @@ class SearchSpec:
     objective: Literal["noise_fpr95"] = "noise_fpr95"
     pruner: PrunerSpec = PrunerSpec()
     guard: GuardSpec = GuardSpec()
+
+
+@dataclass(frozen=True)
+class ProtocolSpec:
+    """One way to present training data, in the variants in which every arm is confirmed."""
+
+    protocol: Protocol
+    variants: tuple[str, ...] = ("",)
+    """Methods of ``long_tailed``, strategies of ``continual``; the standard protocol has none."""
+    settings: LongTailedConfig | ContinualConfig | None = None
+    """What all variants share."""
+    parameters: Literal["winner", "defaults"] = "winner"
+    """Each arm's: those of its search's winner, or what the arm fixes, the loss's defaults and the learning
+    rate that the loss recommends."""
+    training: TrainingConfig | None = None
+    """The recipe; None: the study's."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +150,10 @@ class StudySpec:
     question: str = ""
     baseline: str = ""
     """The arm that the others are compared with; default: the first arm."""
-    protocols: tuple[Literal["standard"], ...] = ("standard",)
+    protocols: Mapping[str, ProtocolSpec] = field(
+        default_factory=lambda: {"standard": ProtocolSpec("standard")}
+    )
+    """How training data are presented to the confirm trials; search trials are always standard."""
     recipe: str | None = None
     """Named training settings that ``training`` overrides; None: the defaults."""
     training: TrainingConfig = TrainingConfig()
@@ -155,6 +176,7 @@ __all__ = [
     "GuardSpec",
     "ParameterValue",
     "Params",
+    "ProtocolSpec",
     "PrunerSpec",
     "ReportSpec",
     "RetrySpec",

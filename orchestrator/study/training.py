@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.study.document import Document, Node, is_null, join, kind, read_text
 from orchestrator.study.reader import BAD, guarded, read_fields
 from orchestrator.study.suggestion import did_you_mean
-from workloads.contract import AugmentationConfig, TrainingConfig
+from workloads.contract import AugmentationConfig, SaturatedConfig, SkipConfig, TrainingConfig
 from workloads.recipes import RECIPES, Recipe
 
 AUGMENTATIONS: Mapping[str, AugmentationConfig] = {
@@ -24,9 +24,11 @@ AUGMENTATIONS: Mapping[str, AugmentationConfig] = {
 
 def recipe_training(recipe: Recipe) -> TrainingConfig:
     """A recipe's settings, with the defaults for what it does not set."""
-    settings = dict(recipe.training)
-    augmentation = AugmentationConfig(**settings.pop("augmentation", {}))
-    return TrainingConfig(augmentation=augmentation, **settings)
+    blocks = {"augmentation": AugmentationConfig, "skip": SkipConfig, "saturated": SaturatedConfig}
+    settings = {
+        key: blocks[key](**value) if key in blocks else value for key, value in recipe.training.items()
+    }
+    return TrainingConfig(**settings)
 
 
 def base_training(doc: Document, root: Node) -> TrainingConfig:
@@ -47,7 +49,15 @@ def read_training(doc: Document, node: Node, path: str, base: TrainingConfig) ->
     def augmentation(doc: Document, node: Node, path: str) -> AugmentationConfig:
         return read_augmentation(doc, node, path, base.augmentation)
 
-    special = {AugmentationConfig: augmentation}
+    def skip(doc: Document, node: Node, path: str) -> SkipConfig:
+        read: SkipConfig = _over(doc, node, path, base.skip, {})
+        return read
+
+    def saturated(doc: Document, node: Node, path: str) -> SaturatedConfig:
+        read: SaturatedConfig = _over(doc, node, path, base.saturated, {})
+        return read
+
+    special = {AugmentationConfig: augmentation, SkipConfig: skip, SaturatedConfig: saturated}
     read: TrainingConfig = _over(doc, node, path, base, special)
     return read
 
@@ -74,3 +84,8 @@ def _over(doc: Document, node: Node, path: str, base: Any, special: Mapping[Any,
     known = {field.name for field in dataclasses.fields(base)}
     said = {key for key, _, _ in items if key in known and doc.sound(join(path, key))}
     return dataclasses.replace(base, **{key: getattr(read, key) for key in said})
+
+
+def mixed(training: TrainingConfig) -> list[str]:
+    """The settings that mix labels, among mixup and cutmix."""
+    return [key for key in ("mixup", "cutmix") if getattr(training.augmentation, key) > 0]

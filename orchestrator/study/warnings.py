@@ -11,7 +11,7 @@ from workloads.catalogue import Value
 
 def warnings(spec: StudySpec) -> list[str]:
     """What is allowed but may not be meant, in sentences."""
-    return [*_weak_statistics(spec), *_weak_search(spec)]
+    return [*_weak_statistics(spec), *_weak_search(spec), *_unheard_rates(spec)]
 
 
 def _weak_statistics(spec: StudySpec) -> Iterable[str]:
@@ -47,6 +47,15 @@ def _weak_search(spec: StudySpec) -> Iterable[str]:
     waits = _number(pruner.params.get("n_startup_trials", 0))
     if pruner.name == "median" and waits >= max(counts.values(), default=0) * n > 1:
         yield "search.pruner: median waits for more trials than an arm gets, so nothing will be stopped"
+
+
+def _unheard_rates(spec: StudySpec) -> Iterable[str]:
+    """A learning rate of a protocol's own training that no arm will see."""
+    own = [name for name, arm in spec.arms.items() if "lr" in arm.space]
+    for name, each in spec.protocols.items():
+        if each.training is not None and each.training.lr != spec.training.lr and own:
+            who = "every arm sets" if len(own) == len(spec.arms) else f"{', '.join(own)} set"
+            yield f"protocols.{name}.training: lr {each.training.lr:g} is not used where {who} its own lr"
 
 
 def _number(value: Value) -> float:

@@ -15,6 +15,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param,
 
 from orchestrator.campaign.record import ArmRecord, StudyRecord, TrialRecord
 from orchestrator.errors import Unavailable
+from orchestrator.study.regimes import regimes
 from orchestrator.study.spec import StudySpec
 
 _PREFIX = "orchestrate."
@@ -126,13 +127,14 @@ class MlflowWriter:
             "arm": trial.arm,
             "stage": trial.stage,
             "protocol": trial.protocol,
+            "regime": trial.regime,
             "seed": str(trial.seed),
             "configuration": str(trial.number),
             "key": trial.key,
             "commit": session["commit"],
             "data_hash": session["data"]["hash"],
         }
-        name = f"{trial.arm} {trial.stage} #{trial.number} seed {trial.seed}"
+        name = f"{trial.arm} {trial.place} #{trial.number} seed {trial.seed}"
         run_id = self._run(role, name, trial.started, tags, self.arm_run(record, trial.arm))
         if not new and trial.key not in self._sent and trial.ended is None:
             self._client.update_run(run_id, status="RUNNING")
@@ -191,7 +193,7 @@ class MlflowWriter:
         self._log(run_id, [metric for metric in fresh if metric.key not in known])
 
     def _final(self, trial: TrialRecord, run_id: str, model_id: str, when: float) -> list[Metric]:
-        step, stamp = self._spec.training.epochs, int(when * 1000)
+        step, stamp = _last_epoch(trial), int(when * 1000)
         return [
             Metric(key, value, stamp, step, model_id=model_id, run_id=run_id)
             for key, value in trial.metrics.items()
@@ -209,17 +211,22 @@ class MlflowWriter:
             self._client.delete_logged_model(model.model_id)
         model = self._client.create_logged_model(
             self.experiment_id,
-            name=f"{self._spec.name}-{trial.arm}-seed{trial.seed}",
+            name=f"{self._spec.name}-{trial.arm}-{_file_name(trial.regime)}seed{trial.seed}",
             source_run_id=run_id,
             model_type="classifier",
             params={k: str(v) for k, v in trial.params.items()},
-            tags={_PREFIX + "key": trial.key, _PREFIX + "arm": trial.arm, _PREFIX + "study": self._spec.name},
+            tags={
+                _PREFIX + "key": trial.key,
+                _PREFIX + "arm": trial.arm,
+                _PREFIX + "regime": trial.regime,
+                _PREFIX + "study": self._spec.name,
+            },
         )
         model_id = str(model.model_id)
         checkpoint = self._dir / "trials" / trial.key
         if checkpoint.is_dir():
             self._client.log_model_artifacts(model_id, str(checkpoint))
-        self._client.log_outputs(run_id, [LoggedModelOutput(model_id, self._spec.training.epochs)])
+        self._client.log_outputs(run_id, [LoggedModelOutput(model_id, _last_epoch(trial))])
         self._client.finalize_logged_model(model_id, LoggedModelStatus.READY)
         return model_id
 
@@ -246,12 +253,14 @@ class MlflowWriter:
         self._client.set_terminated(self._runs["study"], status, end_time=stamp)
 
     def _arm_tags(self, arm: ArmRecord) -> list[RunTag]:
-        complete = sum(t.state == "complete" for t in arm.confirms.values())
+        complete = sum(t.state == "complete" for t in arm.confirm_trials)
+        planned = arm.confirm_planned(regimes(self._spec), len(self._spec.confirm.seeds))
         said = (
             f"Loss `{self._spec.arms[arm.name].loss}` of study {self._spec.name}. Parameters: the winner of "
-            f"its search. Metrics: means over {complete} of {len(self._spec.confirm.seeds)} confirm seeds, "
-            f"and their standard deviations (`..._std`, ddof 1)."
+            f"its search. Metrics: means over the confirm seeds, and their standard deviations (`..._std`, "
+            f"ddof 1); {complete} of {planned} confirm trials are complete."
         )
+        said += "".join(f"\n\nNot trained in {name}: {reason}." for name, reason in arm.skipped.items())
         tags = [RunTag("mlflow.note.content", said)]
         if arm.failure:
             tags.append(RunTag(_PREFIX + "failure", arm.failure[:5000]))
@@ -270,3 +279,13 @@ class MlflowWriter:
         if self.uri.startswith("http"):
             return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
         return f"run {run_id} in {self.uri}"
+
+
+def _last_epoch(trial: TrialRecord) -> int:
+    """The step of what was measured at a trial's end."""
+    return max(trial.reports, default=0)
+
+
+def _file_name(regime: str) -> str:
+    """Of a regime in the name of a model, which holds no slash; nothing for the standard one."""
+    return "" if regime == "standard" else f"{regime.replace('/', '-')}-"

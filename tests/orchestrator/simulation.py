@@ -15,10 +15,24 @@ from orchestrator.campaign.campaign import Campaign, Outcome, TrialRequest
 from orchestrator.campaign.journal import BufferedJournal
 from orchestrator.campaign.ledger import Ledger, read_events
 from orchestrator.campaign.record import StudyRecord
-from orchestrator.study.spec import ArmSpec, ConfirmSpec, PrunerSpec, SearchSpec, StudySpec
+from orchestrator.study.spec import ArmSpec, ConfirmSpec, ProtocolSpec, PrunerSpec, SearchSpec, StudySpec
 from workloads.catalogue import Term
 from workloads.contract import DataConfig, DataFacts, ModelConfig, NoiseConfig, TrainingConfig, TrialConfig
+from workloads.protocol_config import ContinualConfig, LongTailedConfig
 
+PROTOCOLS = {
+    "standard": ProtocolSpec("standard"),
+    "long_tailed": ProtocolSpec("long_tailed", ("plain", "drw"), LongTailedConfig(factor=10.0)),
+    "continual": ProtocolSpec(
+        "continual",
+        ("naive", "replay"),
+        ContinualConfig(tasks=2, buffer=50),
+        parameters="defaults",
+        training=TrainingConfig(epochs=3),
+    ),
+}
+REGIMES = ("standard", "long_tailed/plain", "long_tailed/drw", "continual/naive", "continual/replay")
+"""Of :data:`PROTOCOLS`."""
 FACTS = DataFacts("da7a" * 4, 542, 180, 361, 6, (1, 8, 8), {})
 Metrics = Mapping[str, float]
 
@@ -82,6 +96,8 @@ class Simulator:
     """An attempt may fail: what it ends with, or None."""
     kill_at: int | None = None
     campaign: type[Campaign] = Campaign
+    skipped: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """By arm and regime, the reason: said at the beginning of every session, as a real one does."""
     starts: list[str] = field(default_factory=list)
     """Keys, in order of their starts, over all runs."""
 
@@ -106,6 +122,11 @@ class Simulator:
             }
             emit(opened)
             record.apply(opened)
+            for (arm, regime), reason in self.skipped.items():
+                if regime not in record.arms[arm].skipped:
+                    skipped = {"event": "skipped", "t": 0.0, "arm": arm, "regime": regime, "reason": reason}
+                    emit(skipped)
+                    record.apply(skipped)
             journal = BufferedJournal(self.folder / "optuna.journal")
             now = [0.0]
             campaign = self.campaign(self.spec, FACTS, record, emit, journal, clock=lambda: now[0])
@@ -152,7 +173,11 @@ def decisions(record: StudyRecord) -> dict[str, Any]:
         name: {
             "configurations": [(c.params, c.state, c.value, c.reason) for c in arm.configurations],
             "selected": arm.selected,
-            "confirmed": {s: dict(t.metrics) for s, t in sorted(arm.confirms.items())},
+            "confirmed": {
+                regime: {s: (t.params, t.state, t.metrics) for s, t in sorted(trials.items())}
+                for regime, trials in arm.confirms.items()
+            },
+            "skipped": arm.skipped,
         }
         for name, arm in record.arms.items()
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import main
+from tests.orchestrator.bad_protocols import PROTOCOL_CASES
 from tests.orchestrator.bad_studies import CASES, GOOD, Case
 
 
@@ -28,7 +29,7 @@ def _refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | byt
     return file, message
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *PROTOCOL_CASES], ids=lambda case: case.name)
 def test_a_mistake_is_reported_with_its_place_rule_and_hint(
     case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -38,9 +39,10 @@ def test_a_mistake_is_reported_with_its_place_rule_and_hint(
     line = text[: text.index(at)].count("\n") + 1 if at else 1
     file, message = _refused(tmp_path, capsys, text)
     where = f"{file}:{line}: " + (f"{case.path}: " if case.path else "")
-    (found,) = [m for m in message.splitlines() if m.startswith(where)] or [f"no {where!r} in:\n{message}"]
-    for words in case.says:
-        assert words in found
+    found = [m for m in message.splitlines() if m.startswith(where)]
+    assert found, f"no {where!r} in:\n{message}"
+    # A list of two bad items is two problems at one place.
+    assert any(all(words in problem for words in case.says) for problem in found), message
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,12 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_file(
     places = [line.removeprefix(f"{file}:").split(":")[0] for line in message.splitlines()[:-1]]
     assert places == ["10", "15", "21"]
     assert message.splitlines()[-1] == "3 problems in the study; nothing was run"
+
+
+def test_a_key_that_stands_twice_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, message = _refused(tmp_path, capsys, GOOD + "search: {trials: 3}\n")
+    assert message.count("the key stands twice") == 1
+    assert message.endswith("1 problem in the study; nothing was run\n")
 
 
 def test_an_unreadable_value_hides_no_other_problem_and_causes_none(

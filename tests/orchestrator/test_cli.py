@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from orchestrator import cli
 from orchestrator.campaign.ledger import Ledger
-from orchestrator.campaign.record import StudyRecord
+from orchestrator.campaign.record import StudyRecord, TrialRecord
 from orchestrator.cli import main
 from orchestrator.errors import Interrupted, OrchestrateError, StudyFailed, StudyLocked
 from orchestrator.execution import session
@@ -23,7 +24,8 @@ from orchestrator.tracking import store
 from workloads.losses.catalogue import LOSSES
 
 from .bad_studies import GOOD
-from .test_status import EVENTS, STUDY
+from .simulation import PROTOCOLS
+from .test_status import EVENTS, STUDY, finished, started
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = str(ROOT / "studies" / "quickstart.yaml")
@@ -70,6 +72,22 @@ def test_a_light_command_imports_nothing_heavy(arguments: list[str], ran: Path) 
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stderr == "[] 0\n"
+
+
+def test_regimes_are_checked_and_planned_without_torch(tmp_path: Path) -> None:
+    file = tmp_path / "regimes.yaml"
+    stream = "{protocol: continual, stream: rotated, scenario: domain_il, tasks: 3}"
+    file.write_text(f"{GOOD}protocols: {{standard: , long_tailed: {{factor: 10}}, turned: {stream}}}\n")
+    program = (
+        "import sys\nfrom orchestrator.cli import main\n"
+        f"status = main(['validate', {str(file)!r}]) + main(['plan', {str(file)!r}])\n"
+        "print(sorted({'torch', 'ray', 'mlflow', 'optuna'} & set(sys.modules)), status, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stderr == "[] 0\n"
+    assert "in each of standard, long_tailed/plain, turned/naive" in " ".join(done.stdout.split())
 
 
 # -- words --------------------------------------------------------------------------------------------------
@@ -224,10 +242,45 @@ def test_the_summary_of_an_arm_holds_mean_and_deviation_over_its_finished_confir
     for seed, (state, accuracy) in enumerate([("complete", 0.5), ("complete", 0.75), ("failed", 0.0)]):
         trial = record.trials["abcd"[seed]]
         trial.state, trial.metrics = state, {"test/accuracy": accuracy}  # type: ignore[assignment]
-        arm.confirms[seed] = trial
+        arm.confirms.setdefault("standard", {})[seed] = trial
     # Two values a and b: the deviation with ddof 1 is |a - b| / sqrt(2).
     expected = {"test/accuracy": 0.625, "test/accuracy_std": pytest.approx(0.25 / 2**0.5)}
-    assert cli._summaries(record) == {"cross_entropy": {}, "logitnorm": expected}
+    assert cli._summaries(STUDY, record) == {"cross_entropy": {}, "logitnorm": expected}
+
+
+def test_the_summary_names_the_regime_where_a_metric_alone_means_anothers() -> None:
+    spec = dataclasses.replace(STUDY, protocols=PROTOCOLS)
+    record = StudyRecord()
+    record.apply(EVENTS[0])
+    metrics = {
+        "standard": {"test/accuracy": 0.5, "validation/accuracy": 0.75},
+        "long_tailed/plain": {"test/accuracy": 0.25, "imbalance/g_mean": 0.125},
+        "long_tailed/drw": {"imbalance/g_mean": 1.0},
+        "continual/naive": {"continual/class_il/bwt": -0.5},
+    }
+    for regime, measured in metrics.items():
+        trial = TrialRecord(regime, "logitnorm", "confirm", "any", 0, 100, {}, regime, "complete")
+        trial.metrics = measured
+        record.arms["logitnorm"].confirms[regime] = {100: trial}
+    assert cli._summaries(spec, record)["logitnorm"] == {
+        "test/accuracy": 0.5,
+        "long_tailed/plain/test/accuracy": 0.25,
+        "imbalance/g_mean": 0.125,
+        "long_tailed/drw/imbalance/g_mean": 1.0,
+        "continual/class_il/bwt": -0.5,
+    }
+
+
+def test_plan_takes_no_trial_of_another_regime_for_a_full_one(
+    ran: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = {**started("other", "logitnorm", 0, "confirm", 100), "regime": "long_tailed/plain"}
+    ledger = Ledger(ran / "ledger.jsonl")
+    for event in (other, {**finished("other", "complete"), "seconds": 1000.0}):
+        ledger.append(event)
+    ledger.close()
+    assert main(["plan", str(ran / "study.yaml"), "--out", str(ran.parent)]) == 0
+    assert "logitnorm 2 s" in capsys.readouterr().out
 
 
 def test_plan_uses_the_seconds_of_a_study_that_has_run(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from orchestrator.study.loader import load_study, parse_study
 from orchestrator.study.spec import ArmSpec, PrunerSpec, StudySpec
 from orchestrator.study.warnings import warnings
 from workloads.catalogue import Term
-from workloads.contract import AugmentationConfig, ModelConfig
+from workloads.contract import AugmentationConfig, ModelConfig, SaturatedConfig, SkipConfig
 from workloads.losses.catalogue import LOSSES
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
@@ -135,6 +135,17 @@ def test_a_pruner_is_named_short_or_with_its_parameters_and_is_completed() -> No
     assert parsed("  cross_entropy:", long).search.pruner == PrunerSpec(
         "wilcoxon", 3, {"p_threshold": 0.2, "n_startup_steps": 2}
     )
+
+
+def test_images_may_be_chosen_by_their_losses() -> None:
+    said = "training: {skip: {rule: zero_loss, epochs: 2, recheck: 0.1}, saturated: {rule: random}}"
+    training = parsed("  hem:", said).training
+    assert training.skip == SkipConfig("zero_loss", 2, recheck=0.1)
+    # As many as had no loss: a share is not asked for.
+    assert training.saturated == SaturatedConfig("random", 0.0, 2, 9)
+    assert parsed("  hem:").training.skip == SkipConfig("none")
+    off = "training: {skip: {rule: none}, augmentation: {mixup: 0.5}}"
+    assert parsed("  cross_entropy: {lr: 0.1, triplet: 0.1}", off).training.skip.rule == "none"
 
 
 def test_the_first_arm_is_the_baseline_where_the_file_names_none() -> None:

@@ -1,9 +1,10 @@
-"""Holds docs/metrics.md against the metrics that a real confirm trial records."""
+"""Holds docs/metrics.md against the metrics that real confirm trials record, one of each protocol."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,18 @@ from workloads.contract import (
     NoiseConfig,
     OODConfig,
     RobustnessConfig,
+    SaturatedConfig,
+    SkipConfig,
     TrainingConfig,
     TrialConfig,
 )
 from workloads.evaluation.catalogue import SCORES
 from workloads.evaluation.corruptions import CORRUPTIONS
+from workloads.protocol_config import ContinualConfig, LongTailedConfig
 from workloads.run import prepare, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
-DATA = DataConfig("digits", id_classes=(0, 1, 2), near_ood=("held_out",), far_ood=("uniform", "blobs"))
+DATA = DataConfig("digits", id_classes=(0, 1, 2, 3), near_ood=("held_out",), far_ood=("uniform", "blobs"))
 NOISE = NoiseConfig(sigmas=(0.1, 0.25), size=40)
 EVALUATION = EvaluationConfig(
     measures=("ood", "calibration", "geometry", "robustness"),
@@ -53,16 +57,32 @@ PLACEHOLDERS = {
     "corruption": CORRUPTIONS,
     "severity": ("1", "5"),
     "kind": ("clean", "corrupt", "adversarial", "novel", "unrecognisable"),
+    "group": ("many", "medium", "few"),
+    "class": ("0", "1", "2", "3"),
+    "scenario": ("class_il", "domain_il"),
+    "i": ("1", "2"),
 }
-"""What each word in angle brackets may be in this trial, and nothing else."""
+"""What each word in angle brackets may be in these trials, and nothing else."""
+LONG_TAILED = {
+    "protocol": "long_tailed",
+    "long_tailed": LongTailedConfig(factor=10.0),
+    # Images are chosen, so that what is said of it is recorded too.
+    "training": TrainingConfig(
+        epochs=1, skip=SkipConfig("random", share=0.2), saturated=SaturatedConfig("random", share=0.2)
+    ),
+    "evaluation": EvaluationConfig(("ood",), OODConfig(("msp",))),
+}
+STREAM = ContinualConfig("replay", tasks=2, buffer=20, ood_images=50)
+STREAMS = (STREAM, replace(STREAM, scenario="domain_il", stream="permuted"))
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, float]:
-    """The metrics of a confirm trial that measures everything."""
+    """The metrics of four confirm trials: standard, measuring everything; long-tailed; and two streams, of
+    which one has masked accuracies and the other forward transfer."""
     root = tmp_path_factory.mktemp("trial")
     facts = prepare(DATA, NOISE, root / "data")
-    config = TrialConfig(
+    standard = TrialConfig(
         arm="arm",
         stage="confirm",
         protocol="standard",
@@ -77,10 +97,20 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, float]:
         noise=NOISE,
         evaluation=EVALUATION,
     )
+    stream = replace(standard, protocol="continual", training=TrainingConfig(epochs=1))
+    trials = [
+        standard,
+        replace(standard, **LONG_TAILED),  # type: ignore[arg-type]
+        *(replace(stream, continual=each) for each in STREAMS),
+    ]
+    metrics: dict[str, float] = {}
     with pytest.MonkeyPatch.context() as patch:
-        # AutoAttack is an extra package, wants four classes and takes minutes; its name is all that counts.
+        # AutoAttack is an extra package and takes minutes; its name is all that counts.
         patch.setattr("workloads.measurement.robustness.autoattack", lambda *_, **__: 0.0)
-        return run(config, lambda _: None, folder=root / "trial", data_root=root / "data").metrics
+        for trial in trials:
+            folder = root / trial.key
+            metrics |= run(trial, lambda _: None, folder=folder, data_root=root / "data").metrics
+    return metrics
 
 
 def rows(heading: str) -> Iterator[list[str]]:
@@ -145,6 +175,17 @@ def test_the_scores_are_those_of_the_catalogue() -> None:
         defaults = [f"`{name}` = {_shown(each.default)}" for name, each in entry.parameters.items()]
         catalogue[entry.name] = (entry.facts["needs"], ", ".join(defaults) or "-")
     assert page == catalogue
+
+
+def test_what_the_page_says_of_class_groups_is_what_the_trial_does(recorded: Mapping[str, float]) -> None:
+    images = {int(n.rpartition("/")[2]): v for n, v in recorded.items() if "train_images/" in n}
+    assert list(images) == [0, 1, 2, 3]
+    # None has more than 100 images, so the classes are cut into thirds, the first of them larger.
+    assert max(images.values()) <= 100
+    recalls = [recorded[f"imbalance/recall/{c}"] for c in images]
+    assert recorded["imbalance/accuracy/many"] == pytest.approx((recalls[0] + recalls[1]) / 2, rel=1e-12)
+    assert recorded["imbalance/accuracy/medium"] == recalls[2]
+    assert recorded["imbalance/accuracy/few"] == recalls[3]
 
 
 def test_every_corruption_is_named() -> None:

@@ -10,10 +10,11 @@ import pytest
 from orchestrator.report.plan_text import duration, plan_text, reach_text
 from orchestrator.study.loader import load_study, parse_study
 from orchestrator.study.plan import make_plan, trial_flop
-from orchestrator.study.spec import ConfirmSpec, ExecutionSpec, ReportSpec, SearchSpec
+from orchestrator.study.spec import ConfirmSpec, ExecutionSpec, ProtocolSpec, ReportSpec, SearchSpec
 from workloads.catalogue import Term
 from workloads.contract import TrainingConfig
 from workloads.models.catalogue import MODELS
+from workloads.protocol_config import ContinualConfig, LongTailedConfig
 
 from .test_dump import SPEC
 
@@ -71,6 +72,40 @@ def test_no_more_trials_run_side_by_side_than_the_study_allows() -> None:
     times = [make_plan(s, cores=64).time for s in (QUICK, capped, wide)]
     # Three arms, one configuration each at once, three seeds: nine trials at most.
     assert [t.side_by_side for t in times if t is not None] == [9, 3, 9]
+
+
+def test_each_regime_confirms_every_winner_and_costs_its_share_of_the_image_passes() -> None:
+    longer, shorter = (dataclasses.replace(QUICK.training, epochs=epochs) for epochs in (40, 5))
+    batch = QUICK.training.batch_size
+    turned = ContinualConfig(stream="rotated", scenario="domain_il", tasks=3, replay_batch=batch // 4)
+    protocols = {
+        "standard": ProtocolSpec("standard"),
+        "long_tailed": ProtocolSpec(
+            "long_tailed", ("plain", "drw"), LongTailedConfig(factor=10.0), training=longer
+        ),
+        "continual": ProtocolSpec(
+            "continual", ("naive", "replay", "derpp"), ContinualConfig(tasks=2, buffer=50), training=shorter
+        ),
+        "turned": ProtocolSpec("continual", ("joint", "replay"), turned),
+    }
+    plan = make_plan(dataclasses.replace(QUICK, protocols=protocols), cores=1, measured={"hem": 1.0})
+    # Eight regimes of five seeds for each of three arms.
+    assert [a.confirm_trials for a in plan.arms] == [40] * 3
+    assert (plan.search_trials, plan.confirm_trials) == (108, 120)
+    # Of 89, 91, 88, 91, 91 and 91 images a tail of factor 10 keeps int(89 * 10 ** (-i / 5)).
+    tail = 40 / 20 * (89 + 56 + 35 + 22 + 14 + 8) / 541
+    # A step of replay shows its batch once more, one of DER++ twice; a turned stream shows all in every task.
+    stream = 5 / 20 * (1 + 2 + 3)
+    shares = 1 + 2 * tail + stream + 3 * 1 + 3 * 1.25
+    assert plan.time is not None
+    assert plan.time.seconds == pytest.approx(3 * (36 + 5 * shares), rel=1e-12)
+
+
+def test_a_standard_study_is_planned_as_one_that_names_no_protocol() -> None:
+    named = dataclasses.replace(QUICK, protocols={"standard": ProtocolSpec("standard")})
+    assert make_plan(named, cores=2) == make_plan(QUICK, cores=2)
+    words = " ".join(plan_text(QUICK, make_plan(QUICK, cores=2), []).split())
+    assert "each arm's winner on 5 fresh seeds; test data are opened" in words
 
 
 def test_measured_seconds_replace_the_guess_and_stand_in_for_arms_not_measured() -> None:

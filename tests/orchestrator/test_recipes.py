@@ -11,8 +11,8 @@ from orchestrator.study.dump import to_yaml
 from orchestrator.study.loader import parse_study
 from orchestrator.study.spec import StudySpec
 from orchestrator.study.training import recipe_training
-from workloads.contract import AugmentationConfig, TrainingConfig
-from workloads.recipes import RECIPES
+from workloads.contract import AugmentationConfig, SaturatedConfig, SkipConfig, TrainingConfig
+from workloads.recipes import RECIPES, Recipe
 
 
 def parsed(rest: str, arms: str = "cross_entropy: {lr: 0.1}") -> StudySpec:
@@ -41,6 +41,17 @@ def test_what_a_study_says_stands_over_its_recipe() -> None:
     paper = recipe_training(RECIPES["logitnorm_paper"])
     expected = dataclasses.replace(paper, epochs=20, augmentation=AugmentationConfig(flip=True, crop=2))
     assert spec.training == expected
+
+
+def test_a_choice_of_images_that_a_recipe_makes_may_be_changed_in_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = {"skip": {"rule": "zero_loss", "epochs": 4}, "saturated": {"rule": "random", "magnitude": 3}}
+    monkeypatch.setitem(RECIPES, "choosy", Recipe("choosy", "", "", settings))
+    spec = parsed("recipe: choosy\ntraining: {skip: {recheck: 0.5}, saturated: {share: 0.1}}")
+    assert spec.training.skip == SkipConfig("zero_loss", 4, recheck=0.5)
+    assert spec.training.saturated == SaturatedConfig("random", 0.1, magnitude=3)
+    assert parse_study(to_yaml(spec), "dumped.yaml") == spec
 
 
 def test_a_default_that_is_written_out_still_overrides_a_recipe() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+from orchestrator.study.regimes import regimes
 from orchestrator.study.resolve import trial_config
-from orchestrator.study.spec import ArmSpec
+from orchestrator.study.spec import ArmSpec, ProtocolSpec
 from workloads.catalogue import Term, Value
 from workloads.contract import TrainingConfig
+from workloads.protocol_config import LongTailedConfig
 
+from .simulation import PROTOCOLS
 from .test_dump import SPEC
 
 ARMS = {
@@ -47,5 +50,30 @@ def test_fixed_terms_count_whether_they_are_among_the_parameters_or_not() -> Non
     keys = {
         trial_config(STUDY, "hem", p, seed=0, stage="search", data_hash="abc").key
         for p in (point, {**point, "threshold": "batch"}, {"threshold": "batch", **point})
+    }
+    assert len(keys) == 1
+
+
+def test_an_arm_sets_its_rate_over_the_training_of_a_regime_too() -> None:
+    own = TrainingConfig(epochs=3, lr=0.7, momentum=0.5)
+    tail = ProtocolSpec("long_tailed", ("plain", "drw"), LongTailedConfig(factor=10.0), training=own)
+    spec = dataclasses.replace(STUDY, protocols={"mine": tail})
+    regime = regimes(spec)["mine/drw"]
+    hem = trial_config(spec, "hem", {"lr": 0.05, "batch_size": 64}, 3, "confirm", "abc", regime)
+    assert hem.training == dataclasses.replace(own, lr=0.05, batch_size=64)
+    assert (hem.protocol, hem.continual) == ("long_tailed", None)
+    assert hem.long_tailed == LongTailedConfig("drw", factor=10.0)
+    free = trial_config(spec, "logitnorm", {"tau": 0.5}, 3, "confirm", "abc", regime)
+    assert free.training == own
+    assert free.key != trial_config(spec, "logitnorm", {"tau": 0.5}, 3, "confirm", "abc").key
+
+
+def test_a_standard_trial_of_a_study_of_regimes_is_that_of_a_standard_study() -> None:
+    spec = dataclasses.replace(STUDY, protocols=PROTOCOLS)
+    standard = regimes(spec)["standard"]
+    keys = {
+        trial_config(STUDY, "logitnorm", {"tau": 0.5}, 3, "confirm", "abc").key,
+        trial_config(spec, "logitnorm", {"tau": 0.5}, 3, "confirm", "abc").key,
+        trial_config(spec, "logitnorm", {"tau": 0.5}, 3, "confirm", "abc", standard).key,
     }
     assert len(keys) == 1

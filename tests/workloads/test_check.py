@@ -19,8 +19,14 @@ from workloads.contract import (
     TrainingConfig,
     TrialConfig,
 )
+from workloads.protocols.fitness import presented
 
-FACTS = {"image_shape": [1, 8, 8], "num_classes": 6, "num_train": 400}
+FACTS = {
+    "image_shape": [1, 8, 8],
+    "num_classes": 6,
+    "num_train": 400,
+    "train_counts": [70, 70, 70, 70, 60, 60],
+}
 
 
 def trial(loss: str = "cross_entropy", model: str = "small_cnn_8x8", **settings: Any) -> TrialConfig:
@@ -60,7 +66,8 @@ def test_what_can_be_built_is_no_problem(loss: str) -> None:
 def test_what_cannot_be_built_is_said_in_a_sentence(config: TrialConfig, says: str) -> None:
     found = problem(config, {**FACTS, "image_shape": [1, 8, 7]})
     assert found is not None
-    assert says in found
+    assert found.whose == ("settings" if "crop" in says else "arm")
+    assert says in found.reason
 
 
 def test_the_command_answers_for_every_configuration() -> None:
@@ -70,4 +77,11 @@ def test_the_command_answers_for_every_configuration() -> None:
     done = subprocess.run(words, input=request, capture_output=True, text=True, check=True)
     first, second = json.loads(done.stdout)
     assert first is None
-    assert "loss 'nobody.wrote:This' cannot be imported" in second
+    assert second["whose"] == "arm"
+    assert "loss 'nobody.wrote:This' cannot be imported" in second["reason"]
+
+
+def test_counts_that_nobody_asked_for_are_taken_to_be_equal() -> None:
+    presentation = presented(trial(), {**FACTS, "train_counts": []})
+    assert presentation.context.class_counts == (66,) * 6
+    assert presented(trial(), FACTS).context.class_counts == (70, 70, 70, 70, 60, 60)

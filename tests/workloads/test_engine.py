@@ -174,7 +174,7 @@ def test_an_epoch_is_what_a_plain_loop_computes(settings: dict[str, Any]) -> Non
     step = 0
     for epoch in range(1, config.epochs + 1):
         total, hits = 0.0, 0
-        for images, labels, _ in Batches(*data(), 3, config, 0).epoch(epoch, PIXELS):
+        for images, labels, _, _ in Batches(*data(), 3, config, 0).epoch(epoch, PIXELS):
             x = (images.double() / 255 - 0.5) / 0.25
             logits = x.flatten(1) @ w.T + b
             value = -torch.log_softmax(logits, 1)[range(len(labels)), labels].mean()

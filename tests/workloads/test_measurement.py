@@ -265,9 +265,9 @@ def test_a_trial_whose_test_logits_are_not_finite_has_diverged(
 def test_a_trial_whose_validation_logits_are_not_finite_has_diverged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(model: Any, loss: Any, normalise: Any, images: Any, precision: Any) -> Outputs:
+    def broken(model: Any, loss: Any, normalise: Any, images: Any, precision: Any, active: Any) -> Outputs:
         return Outputs(np.full((len(images), 6), np.nan, np.float32), np.zeros((len(images), 4), np.float32))
 
-    monkeypatch.setattr("workloads.protocols.standard.predict", broken)
+    monkeypatch.setattr("workloads.protocols.trial.predict", broken)
     with pytest.raises(TrainingDiverged, match="the logits must be finite"):
         ran(trial(tmp_path / "data"), tmp_path / "trial", tmp_path / "data")

@@ -93,6 +93,7 @@ def test_the_example_computes_the_loss_that_it_names(package: Path) -> None:
     expected = (-np.log(p[[0, 1], y]) + 2.5 * (1 - p[[0, 1], y])).mean()
     assert loss(torch.from_numpy(Z), torch.from_numpy(y)).item() == pytest.approx(expected, rel=1e-12)
     assert isinstance(loss, Loss)
+    assert loss.splits
     assert loss.head == HeadSpec("linear")
 
 
@@ -144,9 +145,9 @@ def test_the_errors_of_the_page_are_those_that_a_user_sees(package: Path) -> Non
     with pytest.raises(ValueError, match=f"^{re.escape(unexpected)}$"):
         build_loss(PATH, {"eps": 1.0}, CONTEXT)
 
-    module = package / "unreduced.py"
-    module.write_text((package / "my_losses.py").read_text().replace(".mean()", ""))
-    loss = build_loss("my_package.unreduced:Poly1", {}, CONTEXT)
+    module = package / "averaged.py"
+    module.write_text((package / "my_losses.py").read_text().replace('reduction="none"', 'reduction="mean"'))
+    loss = build_loss("my_package.averaged:Poly1", {}, CONTEXT)
     with pytest.raises(ValueError, match=f"^{re.escape(shape)}$"):
         loss(torch.zeros(64, 3), torch.zeros(64, dtype=torch.int64))
 
@@ -171,12 +172,22 @@ def test_a_misspelt_need_is_refused(package: Path) -> None:
 
 
 def test_what_the_page_says_a_loss_has_is_there() -> None:
-    for name in ("value", "needs", "head", "targets", "restored", "eval_logits", "lr_scale"):
+    for name in (
+        "value",
+        "per_sample",
+        "reduce",
+        "needs",
+        "head",
+        "targets",
+        "restored",
+        "eval_logits",
+        "lr_scale",
+    ):
         assert name in PAGE
         assert hasattr(Loss, name)
     for name in ("set_progress", "of_classes", "track", "stats"):
         assert name in PAGE
         assert callable(getattr(Loss, name))
-    for name in ("num_train", "num_classes", "class_counts"):
+    for name in ("num_train", "num_classes", "class_counts", "active"):
         assert f"`{name}`" in PAGE
         assert name in LossContext.__annotations__

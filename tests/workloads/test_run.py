@@ -135,6 +135,7 @@ def test_a_search_trial_reports_every_epoch_and_learns(
     assert [each.epoch for each in reports] == list(range(1, 13))
     assert set(result.metrics) == {
         "train/loss",
+        "train/forward_passes",
         "train/accuracy",
         "train/lr",
         "loss/logit_norm",
@@ -401,6 +402,7 @@ def test_other_data_than_were_planned_with_are_refused(
 def test_a_protocol_that_is_not_there_yet_is_refused(
     trial: Callable[..., TrialConfig], root: Path, tmp_path: Path
 ) -> None:
-    config = dataclasses.replace(trial(), protocol="continual")
-    with pytest.raises(ValueError, match="protocol must be standard in this version; got 'continual'"):
+    config = dataclasses.replace(trial(), protocol="segmentation")  # type: ignore[arg-type]
+    known = "protocol must be one of standard, long_tailed, continual; got 'segmentation'"
+    with pytest.raises(ValueError, match=known):
         run(config, ignore, folder=tmp_path, data_root=root)

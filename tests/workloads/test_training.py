@@ -82,7 +82,7 @@ def test_warm_up_as_long_as_the_training_never_leaves_it() -> None:
 def test_an_epoch_shows_every_image_once_and_never_a_single_one(count: int, sizes: list[int]) -> None:
     images, labels = data(count)
     batches = Batches(images, labels, 3, PLAIN, seed=0)
-    seen = [(x, y) for x, y, _ in batches.epoch(1, PIXELS)]
+    seen = [(batch.images, batch.labels) for batch in batches.epoch(1, PIXELS)]
     assert [len(y) for _, y in seen] == sizes
     assert len(batches) == len(sizes)
     rows = {tuple(row) for x, _ in seen for row in x.flatten(1).tolist()}
@@ -99,7 +99,7 @@ def test_batches_are_a_function_of_seed_and_epoch(augmentation: AugmentationConf
 
     def drawn(seed: int, epoch: int) -> Tensor:
         torch.manual_seed(torch.seed() % 1000)  # whatever the global generator does
-        return torch.cat([x for x, _, _ in Batches(*data(), 3, config, seed).epoch(epoch, PIXELS)])
+        return torch.cat([b.images for b in Batches(*data(), 3, config, seed).epoch(epoch, PIXELS)])
 
     assert torch.equal(drawn(0, 3), drawn(0, 3))
     assert not torch.equal(drawn(0, 3), drawn(0, 4))
@@ -124,8 +124,9 @@ def test_an_augmented_image_is_one_of_its_own_shifted_crops(flip: bool) -> None:
     config = dataclasses.replace(PLAIN, augmentation=AugmentationConfig(crop=1, flip=flip))
     unflipped, shifted = 0, set()
     for epoch in range(1, 6):
-        for batch, which, _ in Batches(images, labels, 40, config, seed=0).epoch(epoch, PIXELS):
-            for row, index in zip(batch, which.tolist(), strict=True):
+        for batch in Batches(images, labels, 40, config, seed=0).epoch(epoch, PIXELS):
+            assert torch.equal(batch.index, batch.labels)
+            for row, index in zip(batch.images, batch.labels.tolist(), strict=True):
                 crops = every_crop(images[index], padding=1)
                 plain = tuple(row.flatten().tolist())
                 mirrored = tuple(row.flip(2).flatten().tolist())
@@ -164,9 +165,9 @@ def test_repeats_show_every_image_so_often_each_time_augmented_anew() -> None:
     batches = Batches(images, torch.arange(40), 40, config, seed=0)
     seen = list(batches.epoch(1, PIXELS))
     assert len(batches) == len(seen) == 15
-    which = torch.cat([y for _, y, _ in seen])
+    which = torch.cat([batch.labels for batch in seen])
     assert which.bincount().tolist() == [3] * 40
-    rows = torch.cat([x for x, _, _ in seen])
+    rows = torch.cat([batch.images for batch in seen])
     first = rows[which == 0].flatten(1)
     assert len({tuple(row.tolist()) for row in first}) > 1
 
@@ -177,7 +178,8 @@ def test_mixed_targets_are_distributions_that_keep_the_batch_average() -> None:
     batches = Batches(images, labels, 3, config, seed=0)
     assert batches.mixes
     mixed = 0
-    for x, y, targets in batches.epoch(1, PIXELS):
+    for x, y, targets, index in batches.epoch(1, PIXELS):
+        assert torch.equal(labels[index], y)
         assert targets.shape == (len(x), 3)
         assert torch.allclose(targets.sum(1), torch.ones(len(x)))
         mixed += int((targets.max(1).values < 1).sum())

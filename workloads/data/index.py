@@ -59,4 +59,5 @@ class Index:
 
 def facts_of(values: Mapping[str, Any]) -> DataFacts:
     """DataFacts as they were before a trip through JSON. Raises: KeyError, TypeError where they are not."""
-    return DataFacts(**{**values, "image_shape": tuple(values["image_shape"])})
+    lists = {name: tuple(values[name]) for name in ("image_shape", "train_counts")}
+    return DataFacts(**{**values, **lists})

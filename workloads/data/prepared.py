@@ -7,6 +7,7 @@ with. The folder appears whole or not at all; several processes may prepare the 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +17,9 @@ import numpy.typing as npt
 
 from workloads.contract import DataConfig, DataFacts, DataMissing, NoiseConfig, SealedTest, Stage
 from workloads.data.assembly import assemble, stated_normalisation
-from workloads.data.images import Images, Pixels
-from workloads.data.index import Index, facts_of
+from workloads.data.images import Images, Index, Pixels
+from workloads.data.index import Index as Ledger
+from workloads.data.index import facts_of
 from workloads.data.names import set_name
 from workloads.data.stock import Stock
 from workloads.data.workshop import Record, install, misfits, read_record, workshop
@@ -37,7 +39,7 @@ def folder(data: DataConfig, noise: NoiseConfig, root: Path, data_hash: str | No
     Raises: DataMissing where nothing was ever prepared with these settings.
     """
     if data_hash is None:
-        latest = Index(data, noise, root).latest()
+        latest = Ledger(data, noise, root).latest()
         if latest is None:
             raise DataMissing(f"no data were prepared in {root} with these settings. Run prepare first")
         data_hash = latest.hash
@@ -57,7 +59,7 @@ def prepare(data: DataConfig, noise: NoiseConfig, root: Path, sources: Path | No
     """
     stock = Stock(data, root, sources)
     stated_normalisation(data)
-    index = Index(data, noise, root)
+    index = Ledger(data, noise, root)
     facts = index.facts(stock.hashes)
     if facts is not None and _whole(folder(data, noise, root, facts.hash)):
         return facts
@@ -97,6 +99,7 @@ class PreparedData:
         self._record = record
         self._stage = stage
         self._stated = stated_normalisation(data)
+        self._kept: Index | None = None
 
     @classmethod
     def open(
@@ -143,8 +146,15 @@ class PreparedData:
 
     def train(self) -> Images:
         """The training images, mapped into memory: what is written to them stays in this process, and
-        ``torch.from_numpy`` takes them without a copy."""
-        return self._labelled("train")
+        ``torch.from_numpy`` takes them without a copy. Some of them, copied, after :meth:`restricted`."""
+        train = self._labelled("train")
+        return train if self._kept is None else Images(train.images[self._kept], train.labels[self._kept])
+
+    def restricted(self, kept: Index) -> PreparedData:
+        """The same data with these training images alone, by their position; the facts stay those of all."""
+        restricted = copy.copy(self)
+        restricted._kept = kept
+        return restricted
 
     def validation(self) -> Images:
         """The validation images, split off from the training part."""

@@ -17,6 +17,8 @@ class Sizes:
     """After the validation split, and of the share that ``train_fraction`` keeps."""
     num_validation: int
     num_test: int
+    train_counts: tuple[int, ...] = ()
+    """Training images of each class."""
 
 
 def share(count: int, fraction: float) -> int:
@@ -43,4 +45,4 @@ def planned_sizes(data: DataConfig) -> Sizes | None:
     train = [count - taken for count, taken in zip(before, validation, strict=True)]
     if data.train_fraction < 1.0:
         train = [share(count, data.train_fraction) for count in train]
-    return Sizes(sum(train), sum(validation), sum(test[label] for label in classes))
+    return Sizes(sum(train), sum(validation), sum(test[label] for label in classes), tuple(train))

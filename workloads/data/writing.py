@@ -66,6 +66,7 @@ def _facts(assembled: Assembled, sets: dict[str, dict[str, Value]]) -> dict[str,
         num_classes=assembled.num_classes,
         image_shape=train.shape[1:],
         sets=sets,
+        train_counts=tuple(np.bincount(np.asarray(train.labels), minlength=assembled.num_classes).tolist()),
     )
     return dict(vars(facts))
 

@@ -50,14 +50,14 @@ class AdaCos(CosineLoss):
     def scale(self) -> Tensor:
         return self.s
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         if self.mode == "dynamic":
             if self.training:
                 self._adapt(output.logits.detach(), targets)
             self.track("s", self.s)
         # A copy, because the next batch writes into s and this one's backward pass still needs it.
         s = self.s.to(output.logits.dtype, copy=True)
-        return F.cross_entropy(output.logits * s, targets)
+        return F.cross_entropy(output.logits * s, targets, reduction="none")
 
     @torch.no_grad()
     def _adapt(self, cosines: Tensor, targets: Tensor) -> None:

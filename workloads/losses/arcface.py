@@ -56,7 +56,7 @@ class ArcFace(CosineLoss):
     def scale(self) -> float:
         return self.s
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         m = warmed(self.m, self.progress, self.margin_warmup).to(output.logits.dtype)
         self.track("m", m)
         cosine = target_of(output.logits, targets)

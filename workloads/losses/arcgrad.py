@@ -40,8 +40,8 @@ class ArcGrad(CosineLoss):
     def scale(self) -> float:
         return self.s
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
-        return F.cross_entropy(angle(output.logits) * -self.s, targets)
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
+        return F.cross_entropy(angle(output.logits) * -self.s, targets, reduction="none")
 
     def restored(self, output: HeadOutput) -> Tensor:
         return self.s * (math.pi - angle(output.logits))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from workloads.head import HeadOutput, HeadSpec, lengths
+from workloads.losses.inputs import Inputs, check_shapes, prepare, widened
 
 Needs = Literal["logits", "cosine", "features+fc", "godin"]
 Targets = Literal["hard", "soft"]
-HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -25,13 +24,21 @@ class LossContext:
     num_classes: int
     class_counts: tuple[int, ...]
     """Training images of each class."""
+    active: tuple[int, ...] | None = None
+    """Classes that occur at all so far; None: all. The others have no images: no margin or weight is defined
+    for them (NaN), and the loss must be called with ``active`` columns among these. Sums, minima and numbers
+    of classes that follow from the counts are over these classes. Scales that follow from ``num_classes``
+    (of adacos, of normface by ``log_classes``, of arcgrad by a gap) do not change with them: they are made
+    for the whole head."""
 
 
 class Loss(nn.Module):
     """A classification loss: a scalar to minimise, and the logits that scores may see.
 
-    A subclass writes :meth:`value`; :meth:`forward` checks and prepares its inputs. Parameters registered on
-    the loss are trained in their own optimiser group, without weight decay.
+    A subclass writes :meth:`per_sample`, the loss of each image, and :meth:`reduce` where that of the batch
+    is not their mean. One whose batch is no reduction of losses of images writes :meth:`value` instead.
+    :meth:`forward` checks and prepares the inputs. Parameters registered on the loss are trained in their own
+    optimiser group, without weight decay.
     """
 
     needs: ClassVar[Needs] = "logits"
@@ -57,16 +64,47 @@ class Loss(nn.Module):
         """The head to build the model with."""
         return HeadSpec(self.needs if self.needs in ("cosine", "godin") else "linear")
 
-    @abstractmethod
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
-        """The loss of a batch of at least one image.
+    @property
+    def splits(self) -> bool:
+        """Whether the loss of a batch is made of losses of its images, which can be weighted and seen.
+
+        It is not where ``value`` was written anew below the class that wrote ``per_sample``: the number to be
+        minimised is then another one.
+        """
+        for kind in type(self).__mro__:
+            if "per_sample" in vars(kind):
+                return kind is not Loss
+            if "value" in vars(kind):
+                return False
+        return False
+
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
+        """The loss of each image of a batch of at least one, given the batch; called once a batch.
 
         Args:
             output: float32 or float64; ``output.logits`` is [batch, classes].
             targets: class indices, int64 [batch], or (soft losses only) probabilities [batch, classes].
+        Returns: [batch], connected to ``output.logits`` even where it is zero.
+        """
+        raise TypeError(f"{type(self).__name__} defines neither per_sample(output, targets) nor value")
+
+    def reduce(
+        self, losses: Tensor, output: HeadOutput, targets: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """The loss of the batch, scalar, of those of its images: their mean, or (sum w l) / (sum w).
+
+        Args:
+            losses: what :meth:`per_sample` gave for ``output`` and ``targets``, [batch].
+            weights: what each image counts, at least 0, [batch]; None: all the same.
+        """
+        return losses.mean() if weights is None else (weights * losses).sum() / weights.sum()
+
+    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+        """The loss of a batch of at least one image, from the arguments of :meth:`per_sample`.
+
         Returns: scalar, connected to ``output.logits`` even where it is zero.
         """
-        raise TypeError(f"{type(self).__name__} defines no value(output, targets)")
+        return self.reduce(self._losses(output, targets), output, targets)
 
     def forward(
         self,
@@ -74,6 +112,7 @@ class Loss(nn.Module):
         labels: Tensor,
         active: Tensor | None = None,
         ignore_index: int | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         """The loss of a batch, in at least float32 also under autocast.
 
@@ -83,34 +122,49 @@ class Loss(nn.Module):
             active: class indices, int64 [active classes]: the loss sees these columns only, and every label
                 must be among them. None: all classes.
             ignore_index: images with this label do not count.
+            weights: what each image counts in the mean, float [batch], at least 0, not all 0. None: all the
+                same.
         Returns: scalar; zero, with a graph, where no image counts.
         Raises: ValueError where shapes do not fit, probabilities are given to a hard loss, a label is not a
-            class (checked on the CPU only: asking a GPU would make every step wait for it), ``active`` is
-            empty, or the value is not a scalar.
+            class or a weight out of its range (checked on the CPU only: asking a GPU would make every step
+            wait for it), ``active`` is empty, the value is not a scalar, or weights are given to a loss that
+            does not split.
         """
-        out = output if isinstance(output, HeadOutput) else HeadOutput(output)
-        self.check(out, labels)
-        if ignore_index is not None and not labels.is_floating_point():
-            kept = labels != ignore_index
-            out, labels = out.rows(kept), labels[kept]
-        if active is not None:
-            out, labels = _select(out, labels, active)
-        _check_range(labels, out.logits.shape[1])
-        if len(labels) == 0:
+        if weights is not None:
+            self._must_split("to weight")
+        out, targets, w = self._prepared(output, labels, active, ignore_index, weights)
+        if len(targets) == 0:
             return out.logits.sum() * 0
-        # A norm, an arc cosine, an exponential of 1/tau or a comparison with a mean loses its meaning in
-        # 16 bits.
-        with torch.autocast(device_type=out.logits.device.type, enabled=False):
-            if out.logits.dtype in HALF:
-                out = _widened(out)
-            if labels.is_floating_point():
-                labels = labels.to(out.logits.dtype)
+        with _in_full_precision(out):
             if self.training:
-                self.observe(out, labels)
-            value = self.value(out, labels)
-        if value.ndim != 0:
-            raise ValueError(f"{type(self).__name__} must return a scalar; got shape {tuple(value.shape)}")
-        return value
+                self.observe(out, targets)
+            if w is None:
+                value = self.value(out, targets)
+            else:
+                value = self.reduce(self._losses(out, targets), out, targets, w)
+        return self._scalar(value)
+
+    def detailed(
+        self,
+        output: HeadOutput | Tensor,
+        labels: Tensor,
+        active: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """What :meth:`forward` returns, and the loss of each image, [batch], detached.
+
+        Raises: ValueError where ``forward`` does, and for a loss that does not split.
+        """
+        self._must_split("to show")
+        out, targets, w = self._prepared(output, labels, active, None, weights)
+        if len(targets) == 0:
+            return out.logits.sum() * 0, out.logits.new_zeros(0)
+        with _in_full_precision(out):
+            if self.training:
+                self.observe(out, targets)
+            losses = self._losses(out, targets)
+            value = self.reduce(losses, out, targets, w)
+        return self._scalar(value), losses.detach()
 
     def observe(self, output: HeadOutput, targets: Tensor) -> None:
         """Track what is worth a line an epoch of every batch, before its loss is computed."""
@@ -124,8 +178,8 @@ class Loss(nn.Module):
         Returns: float [batch, classes].
         """
         out = output if isinstance(output, HeadOutput) else HeadOutput(output)
-        with torch.autocast(device_type=out.logits.device.type, enabled=False):
-            return self.restored(_widened(out) if out.logits.dtype in HALF else out)
+        with _in_full_precision(out):
+            return self.restored(widened(out))
 
     def restored(self, output: HeadOutput) -> Tensor:
         """What :meth:`eval_logits` returns; a loss whose head does not give logits writes it anew."""
@@ -136,9 +190,13 @@ class Loss(nn.Module):
         self.progress.fill_(fraction)
 
     def of_classes(self, values: Tensor, output: HeadOutput) -> Tensor:
-        """One value a class, [classes], for the output's columns, in the precision of its logits."""
+        """One value a class, [classes], for the output's columns, in the precision of its logits.
+
+        All are NaN where one is: a batch with a column of a class that has no value (see
+        ``LossContext.active``) must not get a number, whichever its labels are.
+        """
         chosen = values if output.classes is None else values[output.classes]
-        return chosen.to(output.logits.dtype)
+        return chosen.masked_fill(chosen.isnan().any(), torch.nan).to(output.logits.dtype)
 
     def track(self, name: str, value: Tensor) -> None:
         """Add a scalar to the epoch's mean of ``name``, without waiting for the device.
@@ -160,69 +218,42 @@ class Loss(nn.Module):
 
     def check(self, output: HeadOutput, labels: Tensor) -> None:
         """Raises: ValueError where the output or the labels are not what the loss needs."""
-        name = type(self).__name__
-        if output.logits.ndim != 2:
-            raise ValueError(f"{name}: logits must be [batch, classes]; got {list(output.logits.shape)}")
-        if self.needs == "features+fc" and (output.features is None or output.weight is None):
-            raise ValueError(f"{name} needs the features and weights of a linear head; got logits alone")
-        expected = list(output.logits.shape)
-        if labels.is_floating_point():
-            if self.targets == "hard":
-                raise ValueError(
-                    f"{name} needs class indices; got soft targets ({labels.dtype}). "
-                    "Mixup, label smoothing and distillation need a loss with soft targets"
-                )
-        elif labels.dtype != torch.int64:
-            raise ValueError(f"{name}: labels must be int64 class indices; got {labels.dtype}")
-        else:
-            del expected[1]
-        if list(labels.shape) != expected:
-            what = "soft targets" if labels.is_floating_point() else "labels"
+        check_shapes(type(self).__name__, self.needs, self.targets, output, labels)
+
+    def _prepared(
+        self,
+        output: HeadOutput | Tensor,
+        labels: Tensor,
+        active: Tensor | None,
+        ignore_index: int | None,
+        weights: Tensor | None,
+    ) -> Inputs:
+        out = output if isinstance(output, HeadOutput) else HeadOutput(output)
+        self.check(out, labels)
+        return prepare(out, labels, active, ignore_index, weights)
+
+    def _losses(self, output: HeadOutput, targets: Tensor) -> Tensor:
+        losses = self.per_sample(output, targets)
+        if losses.shape != (len(targets),):
             raise ValueError(
-                f"{name}: {what} must have shape {expected}, as the logits have; got {list(labels.shape)}"
+                f"{type(self).__name__} must return one loss an image, shape {(len(targets),)}; "
+                f"got shape {tuple(losses.shape)}"
+            )
+        return losses
+
+    def _scalar(self, value: Tensor) -> Tensor:
+        if value.ndim != 0:
+            raise ValueError(f"{type(self).__name__} must return a scalar; got shape {tuple(value.shape)}")
+        return value
+
+    def _must_split(self, purpose: str) -> None:
+        if not self.splits:
+            raise ValueError(
+                f"{type(self).__name__} gives one number for a batch: "
+                f"it has no losses of single images {purpose}"
             )
 
 
-def _check_range(labels: Tensor, classes: int) -> None:
-    if labels.is_floating_point() or labels.device.type != "cpu" or torch.compiler.is_compiling():
-        return
-    if len(labels) == 0:
-        return
-    lowest, highest = (int(label) for label in labels.aminmax())
-    if lowest < 0 or highest >= classes:
-        wrong = lowest if lowest < 0 else highest
-        raise ValueError(f"labels must be class indices in 0..{classes - 1}; got {wrong}")
-
-
-def _select(output: HeadOutput, labels: Tensor, active: Tensor) -> tuple[HeadOutput, Tensor]:
-    """Columns ``active``, and labels renumbered to them.
-
-    Writing -inf into the others instead would make a norm infinite and a mean over classes wrong.
-    """
-    _check_active(active, output.logits.shape[1])
-    if labels.is_floating_point():
-        return output.columns(active), labels[:, active]
-    _check_range(labels, output.logits.shape[1])
-    position = labels.new_full((output.logits.shape[1],), -1)
-    position[active] = torch.arange(len(active), device=labels.device)
-    renumbered = position[labels]
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and (renumbered < 0).any():
-        wrong = int(labels[renumbered < 0][0])
-        raise ValueError(f"every label must be one of the active classes {active.tolist()}; got {wrong}")
-    return output.columns(active), renumbered
-
-
-def _check_active(active: Tensor, classes: int) -> None:
-    if len(active) == 0:
-        raise ValueError("active must name at least one class; got none")
-    if active.device.type != "cpu" or torch.compiler.is_compiling():
-        return
-    named = active.tolist()
-    if len(set(named)) < len(named) or not set(named) <= set(range(classes)):
-        raise ValueError(f"active must name classes in 0..{classes - 1}, each once; got {named}")
-
-
-def _widened(output: HeadOutput) -> HeadOutput:
-    """The floating-point tensors in float32."""
-    parts = (t.float() if t is not None and t.is_floating_point() else t for t in output)
-    return HeadOutput(*parts)  # type: ignore[arg-type]
+def _in_full_precision(output: HeadOutput) -> torch.autocast:
+    """A norm, an arc cosine, an exponential of 1/tau or a comparison with a mean means nothing in 16 bits."""
+    return torch.autocast(device_type=output.logits.device.type, enabled=False)

@@ -39,11 +39,11 @@ class BinaryCrossEntropy(Loss):
     def head(self) -> HeadSpec:
         return HeadSpec("linear", prior=self.prior)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         Z = output.logits
         if targets.is_floating_point():
-            positive = (targets * Z).sum()
+            positive = (targets * Z).sum(dim=1)
         else:
-            positive = Z.gather(1, targets.unsqueeze(1)).sum()
-        total = (F.softplus(Z).sum() - positive) / len(Z)
+            positive = Z.gather(1, targets.unsqueeze(1)).squeeze(1)
+        total = F.softplus(Z).sum(dim=1) - positive  # [batch]
         return total / Z.shape[1] if self.class_reduction == "mean" else total

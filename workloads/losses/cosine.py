@@ -73,12 +73,12 @@ class NormFace(CosineLoss):
     def scale(self) -> Tensor | float:
         return self.fixed if self.log_s is None else self.log_s.exp()
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         s = self.scale
         if isinstance(s, Tensor):
             self.track("s", s)
             s = s.to(output.logits.dtype)
-        return F.cross_entropy(output.logits * s, targets)
+        return F.cross_entropy(output.logits * s, targets, reduction="none")
 
 
 class CosFace(CosineLoss):
@@ -106,7 +106,7 @@ class CosFace(CosineLoss):
     def scale(self) -> float:
         return self.s
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         m = warmed(self.m, self.progress, self.margin_warmup).to(output.logits.dtype)
         self.track("m", m)
         target = target_of(output.logits, targets) - m
@@ -121,9 +121,14 @@ def target_of(values: Tensor, labels: Tensor) -> Tensor:
 def scaled_cross_entropy(
     cosines: Tensor, labels: Tensor, target: Tensor, s: Tensor | float, weights: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy of s times the cosines, with ``target`` [batch] in place of the true class's."""
+    """Cross-entropy of s times the cosines, with ``target`` [batch] in place of the true class's.
+
+    Args:
+        weights: one a class, [classes]: that of its label multiplies an image's loss.
+    Returns: the loss of each image, [batch].
+    """
     replaced = cosines.scatter(1, labels.unsqueeze(1), target.unsqueeze(1))
-    return F.cross_entropy(replaced * s, labels, weights)
+    return F.cross_entropy(replaced * s, labels, weights, reduction="none")
 
 
 def angle(cosines: Tensor) -> Tensor:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from workloads.head import HeadOutput
 from workloads.losses.base import Loss, LossContext, Targets
-from workloads.losses.counts import ClassWeights
+from workloads.losses.counts import ClassWeights, mean_by_class_weights
 from workloads.losses.counts import class_weights as as_weights
 from workloads.losses.rules import within
 
@@ -36,16 +35,16 @@ class CrossEntropy(Loss):
         weights = as_weights("cross_entropy", "class_weights", class_weights, context)
         self.register_buffer("weights", weights, persistent=False)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
+        weights = None if self.weights is None else self.of_classes(self.weights, output)
+        return F.cross_entropy(output.logits, targets, weights, reduction="none")
+
+    def reduce(
+        self, losses: Tensor, output: HeadOutput, targets: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
         if self.weights is None:
-            return F.cross_entropy(output.logits, targets)
-        weights = self.of_classes(self.weights, output)
-        if not targets.is_floating_point():
-            return F.cross_entropy(output.logits, targets, weights)
-        weighted = targets * weights
-        # Active classes may hold nothing of the targets.
-        total = weighted.sum().clamp_min(torch.finfo(weighted.dtype).tiny)
-        return -(weighted * output.logits.log_softmax(dim=1)).sum() / total
+            return super().reduce(losses, output, targets, weights)
+        return mean_by_class_weights(losses, self.of_classes(self.weights, output), targets, weights)
 
 
 class LabelSmoothing(Loss):
@@ -66,5 +65,5 @@ class LabelSmoothing(Loss):
         super().__init__()
         self.epsilon = within("label_smoothing", "epsilon", epsilon, 0, 1)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
-        return F.cross_entropy(output.logits, targets, label_smoothing=self.epsilon)
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
+        return F.cross_entropy(output.logits, targets, label_smoothing=self.epsilon, reduction="none")

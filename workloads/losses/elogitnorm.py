@@ -40,7 +40,7 @@ class ELogitNorm(Loss):
         super().__init__()
         self.divisor = one_of("elogitnorm", "divisor", divisor, ("classes", "others"))
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         assert output.weight is not None
         Z, W = output.logits, output.weight
         largest, predicted = Z.max(dim=1, keepdim=True)  # [batch, 1]
@@ -55,7 +55,7 @@ class ELogitNorm(Loss):
         number = Z.shape[1] if self.divisor == "classes" else max(Z.shape[1] - 1, 1)
         D = terms.sum(dim=1, keepdim=True) / number + EPSILON
         self.track("distance", D.mean())
-        return F.cross_entropy(Z / D, targets)
+        return F.cross_entropy(Z / D, targets, reduction="none")
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:

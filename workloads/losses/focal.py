@@ -46,13 +46,13 @@ class Focal(Loss):
         self.weighting = one_of("focal", "weighting", weighting, ("outside", "inside"))
         self.register_buffer("alpha", class_weights("focal", "alpha", alpha, context), persistent=False)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         log_p = output.logits.log_softmax(dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)  # [batch]
         weights = None if self.alpha is None else self.of_classes(self.alpha, output)[targets]
         if weights is not None and self.weighting == "inside":
             log_p = weights * log_p
         # expm1 keeps 1 - p where p is nearly 1.
-        values = -((-log_p.expm1()).clamp_min(SMALLEST) ** self.gamma) * log_p
+        losses = -((-log_p.expm1()).clamp_min(SMALLEST) ** self.gamma) * log_p
         if weights is not None and self.weighting == "outside":
-            values = weights * values
-        return values.mean()
+            losses = weights * losses
+        return losses

@@ -38,7 +38,7 @@ class GODIN(Loss):
     def head(self) -> HeadSpec:
         return HeadSpec("godin", similarity=self.h, divisor=self.g)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         if output.divisor is not None:
             self.track("g", output.divisor.mean())
-        return F.cross_entropy(output.logits, targets)
+        return F.cross_entropy(output.logits, targets, reduction="none")

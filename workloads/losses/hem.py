@@ -11,11 +11,12 @@ from torch import Tensor
 
 from workloads.head import HeadOutput
 from workloads.losses.base import Loss, LossContext
-from workloads.losses.counts import class_counts
-from workloads.losses.rules import above_zero, expression, one_of
+from workloads.losses.counts import class_counts, present
+from workloads.losses.rules import above_zero, expression, one_of, within
 
 Threshold = Literal["sample", "batch"]
 MeanOver = Literal["active", "all"]
+Budget = Literal["mean", "squares"]
 
 
 class HighErrorMargin(Loss):
@@ -56,11 +57,22 @@ class HighErrorMargin(Loss):
         self.mean_over = one_of(self.name, "mean_over", mean_over, ("active", "all"))
         self.mu = margin({"scale": 2000.0} if mu is None else mu, context)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
-        return self.violation(output, targets, self.mu)
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
+        return self.violations(output, targets, self.mu)
 
-    def violation(self, output: HeadOutput, targets: Tensor, mu: Tensor | float) -> Tensor:
-        """The loss for margins ``mu``: a number, or one for each sample, [batch]."""
+    def reduce(
+        self, losses: Tensor, output: HeadOutput, targets: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        if self.mean_over == "all":
+            return super().reduce(losses, output, targets, weights)
+        counted = (losses > 0).to(losses.dtype)
+        if weights is not None:
+            counted = counted * weights
+        total = counted.sum()
+        return (counted * losses).sum() / torch.where(total > 0, total, 1)
+
+    def violations(self, output: HeadOutput, targets: Tensor, mu: Tensor | float) -> Tensor:
+        """The losses [batch] for margins ``mu``: a number, or one for each sample, [batch]."""
         Z, column = output.logits, targets.unsqueeze(1)
         own = Z.gather(1, column).squeeze(1)  # [batch]
         excess = Z - (own - mu).unsqueeze(1)  # [batch, classes]
@@ -69,25 +81,30 @@ class HighErrorMargin(Loss):
         average = e.mean(dim=1, keepdim=True) if self.threshold == "sample" else e.mean()
         kept = (e >= average.clamp_min(torch.finfo(e.dtype).tiny)).to(e.dtype)
         number = kept.sum(dim=1)  # [batch]
-        active = (number > 0).to(e.dtype)
-        self.track("saturated", 1 - active.mean())
-        per_sample = (excess * kept).sum(dim=1) / number.clamp_min(1)
-        return per_sample.sum() / (active.sum().clamp_min(1) if self.mean_over == "active" else len(Z))
+        self.track("saturated", (number == 0).to(e.dtype).mean())
+        return (excess * kept).sum(dim=1) / number.clamp_min(1)
 
 
 class HighErrorMarginPlus(HighErrorMargin):
-    """HEM with the margin mu_y = sqrt(scale / (C n_y)) for a sample of class y: wider for rare classes.
+    """HEM with a margin mu_y = a n_y^-p for a sample of class y: wider for rare classes.
 
-    With equal class counts it is HEM. The margin belongs to the true class, not to the competitor.
+    a is such that the margins spend what the published ones, mu_c = sqrt(scale / (C n_c)), do; p = 0.5 is
+    these themselves, p = 0 one margin for all classes. The margin belongs to the true class, not to the
+    competitor. With equal class counts it is HEM. C and N are of the classes that occur.
 
     Args:
         scale: as in HEM, where mu = sqrt(scale / N), > 0.
-        cap: largest mu_y as a multiple of sqrt(scale / N), > 0, or 0 for none.
+        p: how fast margins fall with the number of images of a class, 0 to 1.
+        budget: what all p have in common: ``mean``, the mean margin of a training image,
+            sum_c n_c mu_c / N; or ``squares``, sum_c mu_c^2.
+        cap: largest mu_y as a multiple of sqrt(scale / N), > 0, or 0 for none; applied last, so that what it
+            cuts off is not spent.
         threshold: as in HEM.
         mean_over: as in HEM.
-    Raises: ValueError where scale <= 0, cap < 0, there is no context, or a class has no training images.
+    Raises: ValueError where scale <= 0, p is outside [0, 1], cap < 0, for another word, there is no context,
+        or a class has no training images.
     Source: as HEM (HEM+); the cap from a public streaming version of it.
-    Differs from source: the cap.
+    Differs from source: 1. the cap; 2. p and the budget, of which p = 0.5 is published.
     """
 
     name: ClassVar[str] = "hem_plus"
@@ -96,6 +113,8 @@ class HighErrorMarginPlus(HighErrorMargin):
     def __init__(
         self,
         scale: float = 2000.0,
+        p: float = 0.5,
+        budget: Budget = "mean",
         cap: float = 10.0,
         threshold: Threshold = "sample",
         mean_over: MeanOver = "active",
@@ -103,15 +122,31 @@ class HighErrorMarginPlus(HighErrorMargin):
     ) -> None:
         counts = class_counts("hem_plus", context)
         scale = above_zero("hem_plus", "scale", scale)
-        mean = math.sqrt(scale / float(counts.sum()))
+        mean = math.sqrt(scale / float(present(counts).sum()))
         super().__init__(mean, threshold, mean_over)
-        margins = torch.sqrt(scale / (len(counts) * counts))
+        p = within("hem_plus", "p", p, 0, 1)
+        margins = class_margins(counts, scale, p, one_of("hem_plus", "budget", budget, ("mean", "squares")))
         if cap != 0:
             margins = margins.clamp_max(above_zero("hem_plus", "cap", cap) * mean)
         self.register_buffer("margins", margins, persistent=False)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
-        return self.violation(output, targets, self.of_classes(self.margins, output)[targets])
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
+        return self.violations(output, targets, self.of_classes(self.margins, output)[targets])
+
+
+def class_margins(counts: Tensor, scale: float, p: float, budget: Budget) -> Tensor:
+    """mu_c = a n_c^-p with the budget of sqrt(scale / (C n_c)), float64 [classes].
+
+    Args:
+        counts: training images of each class, float64 [classes]; NaN, and so the margin, for a class that
+            does not occur.
+    """
+    published = torch.sqrt(scale / (len(present(counts)) * counts))
+    # At p = 0.5 a product with 1, so that the published margins come out to the bit.
+    margins = published * counts ** (0.5 - p)
+    if budget == "mean":
+        return margins * ((counts * published).nansum() / (counts * margins).nansum())
+    return margins * (published.square().nansum() / margins.square().nansum()).sqrt()
 
 
 def margin(mu: float | Mapping[str, float], context: LossContext | None) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor
 from workloads.head import HeadOutput
 from workloads.losses.base import LossContext
 from workloads.losses.cosine import CosineLoss, scaled_cross_entropy, target_of
-from workloads.losses.counts import class_counts, effective_weights
+from workloads.losses.counts import class_counts, effective_weights, mean_by_class_weights, present
 from workloads.losses.rules import above_zero, not_negative, within
 
 
@@ -16,7 +16,7 @@ class LDAM(CosineLoss):
     """CE(s (cos(theta) - m_y 1_y), y) with m_j = max_m (n_j / min n)^(-1/4).
 
     From ``drw`` of the training on, the mean over the batch is weighted by the classes' effective numbers of
-    images, (1 - beta) / (1 - beta^n_j), scaled to a sum of C.
+    images, (1 - beta) / (1 - beta^n_j), scaled to a sum of C. Minimum and C are of the classes that occur.
 
     Args:
         max_m: margin of the rarest class, >= 0.
@@ -47,18 +47,29 @@ class LDAM(CosineLoss):
         if within("ldam", "beta", beta, 0, 1) == 1:
             raise ValueError(f"ldam: beta must be below 1; got {beta!r}")
         counts = class_counts("ldam", context)
-        self.register_buffer("margins", max_m * (counts / counts.min()) ** -0.25, persistent=False)
+        self.register_buffer("margins", max_m * (counts / present(counts).min()) ** -0.25, persistent=False)
         self.register_buffer("weights", effective_weights(counts, beta), persistent=False)
 
     @property
     def scale(self) -> float:
         return self.s
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         target = target_of(output.logits, targets) - self.of_classes(self.margins, output)[targets]
-        weights = None
-        if self.drw < 1:
-            weighted = self.of_classes(self.weights, output)
-            # The last step of a training is a little before 1, so drw = 1 never comes.
-            weights = torch.where(self.progress >= self.drw, weighted, torch.ones_like(weighted))
-        return scaled_cross_entropy(output.logits, targets, target, self.s, weights)
+        return scaled_cross_entropy(output.logits, targets, target, self.s, self._class_weights(output))
+
+    def reduce(
+        self, losses: Tensor, output: HeadOutput, targets: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        class_weights = self._class_weights(output)
+        if class_weights is None:
+            return super().reduce(losses, output, targets, weights)
+        return mean_by_class_weights(losses, class_weights, targets, weights)
+
+    def _class_weights(self, output: HeadOutput) -> Tensor | None:
+        """Those of the columns at this point of the training; None where there never are any."""
+        # The last step of a training is a little before 1, so drw = 1 never comes.
+        if self.drw == 1:
+            return None
+        weighted = self.of_classes(self.weights, output)
+        return torch.where(self.progress >= self.drw, weighted, torch.ones_like(weighted))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workloads.head import HeadOutput
 from workloads.losses.base import Loss, LossContext, Targets
-from workloads.losses.counts import class_counts
+from workloads.losses.counts import class_counts, log_prior
 from workloads.losses.rules import not_negative, one_of
 
 
@@ -40,14 +40,13 @@ class LogitAdjustment(Loss):
         super().__init__()
         self.tau = not_negative(self.name, "tau", tau)
         self.applied = one_of(self.name, "apply", apply, ("training", "evaluation"))
-        counts = class_counts(self.name, context)
-        self.register_buffer("log_prior", (counts / counts.sum()).log(), persistent=False)
+        self.register_buffer("log_prior", log_prior(class_counts(self.name, context)), persistent=False)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         Z = output.logits
         if self.applied == "training":
             Z = Z + self.tau * self.of_classes(self.log_prior, output)
-        return F.cross_entropy(Z, targets)
+        return F.cross_entropy(Z, targets, reduction="none")
 
     def restored(self, output: HeadOutput) -> Tensor:
         if self.applied == "training":

@@ -37,9 +37,9 @@ class LogitNorm(Loss):
         super().__init__()
         self.tau = above_zero("logitnorm", "tau", tau)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         Z = output.logits
-        return F.cross_entropy(Z * (1 / (self.tau * (lengths(Z) + EPSILON))), targets)
+        return F.cross_entropy(Z * (1 / (self.tau * (lengths(Z) + EPSILON))), targets, reduction="none")
 
 
 class LogitPenalty(Loss):
@@ -58,10 +58,10 @@ class LogitPenalty(Loss):
         super().__init__()
         self.lam = not_negative("logit_penalty", "lam", lam)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         Z = output.logits
         norms = (Z.square().sum(dim=1) + PENALTY_EPSILON).sqrt()
-        return F.cross_entropy(Z, targets) + self.lam * norms.mean()
+        return F.cross_entropy(Z, targets, reduction="none") + self.lam * norms
 
 
 def infimum(num_classes: int, tau: float) -> float:

@@ -96,13 +96,13 @@ class MarginEnhancedLogitNorm(Loss):
         low, high = math.log(COLDEST), math.log(WARMEST)
         self.t.clamp_(*((low, high) if self.temperature == "divide" else (-high, -low)))
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         if self.training and self.constraint == "log":
             self._hold()
         Z, T = output.logits, self.divisor.to(output.logits.dtype)
         self.track("T", T if self.temperature == "divide" else 1 / T)
         self.track("m", self.m.mean())
-        return F.cross_entropy(self._with_margin(output, Z, targets, T), targets)
+        return F.cross_entropy(self._with_margin(output, Z, targets, T), targets, reduction="none")
 
     def _with_margin(self, output: HeadOutput, Z: Tensor, targets: Tensor, T: Tensor) -> Tensor:
         m = self.of_classes(self.m, output) if self.mode == "per_class" else self.m.to(Z.dtype)

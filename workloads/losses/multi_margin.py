@@ -34,9 +34,9 @@ class MultiMargin(Loss):
             raise ValueError(f"multi_margin: p must be 1 or 2; got {p!r}")
         self.p = p
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         Z, column = output.logits, targets.unsqueeze(1)
         if Z.shape[1] < MANY:
-            return F.multi_margin_loss(Z, targets, p=self.p, margin=self.mu)
+            return F.multi_margin_loss(Z, targets, p=self.p, margin=self.mu, reduction="none")
         violations = (Z - (Z.gather(1, column) - self.mu)).relu().scatter(1, column, 0.0)
-        return (violations if self.p == 1 else violations.square()).sum() / Z.numel()
+        return (violations if self.p == 1 else violations.square()).mean(dim=1)

@@ -33,9 +33,9 @@ class Regression(Loss):
     def prediction(self, output: HeadOutput) -> Tensor:
         return output.logits.softmax(dim=1) if self.input == "probs" else output.logits
 
-    def reduced(self, errors: Tensor) -> Tensor:
-        """The batch's loss of one error an image and class."""
-        return errors.mean() if self.class_reduction == "mean" else errors.sum() / len(errors)
+    def over_classes(self, errors: Tensor) -> Tensor:
+        """The loss of each image, [batch], of one error an image and class."""
+        return errors.mean(dim=1) if self.class_reduction == "mean" else errors.sum(dim=1)
 
 
 class MeanSquaredError(Regression):
@@ -69,14 +69,14 @@ class MeanSquaredError(Regression):
         self.k = above_zero("mse", "k", k)
         self.M = above_zero("mse", "M", M)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         Z = self.prediction(output)
         t = as_distribution(targets, Z)
         if self.k == 1 and self.M == 1:
-            value = self.reduced(F.mse_loss(Z, t, reduction="none"))
+            losses = self.over_classes(F.mse_loss(Z, t, reduction="none"))
         else:
-            value = self.reduced((Z - self.M * t).square() * (1 + (self.k - 1) * t))
-        return 0.5 * value if self.halved else value
+            losses = self.over_classes((Z - self.M * t).square() * (1 + (self.k - 1) * t))
+        return 0.5 * losses if self.halved else losses
 
 
 class MeanAbsoluteError(Regression):
@@ -98,9 +98,9 @@ class MeanAbsoluteError(Regression):
     def __init__(self, input: Input = "logits", class_reduction: Reduction = "mean") -> None:
         super().__init__("l1", input, class_reduction)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         Z = self.prediction(output)
-        return self.reduced(F.l1_loss(Z, as_distribution(targets, Z), reduction="none"))
+        return self.over_classes(F.l1_loss(Z, as_distribution(targets, Z), reduction="none"))
 
 
 class Huber(Regression):
@@ -121,10 +121,10 @@ class Huber(Regression):
         super().__init__("huber", input, class_reduction)
         self.delta = above_zero("huber", "delta", delta)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         Z = self.prediction(output)
         errors = F.huber_loss(Z, as_distribution(targets, Z), reduction="none", delta=self.delta)
-        return self.reduced(errors)
+        return self.over_classes(errors)
 
 
 def as_distribution(targets: Tensor, like: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ class ModifiedSoftmax(Loss):
     def head(self) -> HeadSpec:
         return HeadSpec("linear", bias=False)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
-        return F.cross_entropy(self.restored(output), targets)
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
+        return F.cross_entropy(self.restored(output), targets, reduction="none")
 
     def restored(self, output: HeadOutput) -> Tensor:
         return with_unit_weights(output)
@@ -123,8 +123,8 @@ class LSoftmax(MultiplicativeMargin):
     ) -> None:
         super().__init__("l_softmax", m, lambda_min, anneal, lambda_start, power)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
-        return F.cross_entropy(self.lengthened(output, targets, output.logits), targets)
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
+        return F.cross_entropy(self.lengthened(output, targets, output.logits), targets, reduction="none")
 
 
 class ASoftmax(MultiplicativeMargin):
@@ -152,8 +152,10 @@ class ASoftmax(MultiplicativeMargin):
     ) -> None:
         super().__init__("a_softmax", m, lambda_min, anneal, lambda_start, power)
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
-        return F.cross_entropy(self.lengthened(output, targets, self.restored(output)), targets)
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
+        return F.cross_entropy(
+            self.lengthened(output, targets, self.restored(output)), targets, reduction="none"
+        )
 
     def restored(self, output: HeadOutput) -> Tensor:
         return with_unit_weights(output)

@@ -39,11 +39,13 @@ class T2FNorm(Loss):
         assert output.features is not None
         self.track("feature_norm", lengths(output.features.detach()).mean())
 
-    def value(self, output: HeadOutput, targets: Tensor) -> Tensor:
+    def per_sample(self, output: HeadOutput, targets: Tensor) -> Tensor:
         assert output.features is not None
         assert output.weight is not None
         unit = F.normalize(output.features, eps=SMALLEST)
-        return F.cross_entropy(F.linear(unit / self.tau, output.weight, output.bias), targets)
+        return F.cross_entropy(
+            F.linear(unit / self.tau, output.weight, output.bias), targets, reduction="none"
+        )
 
     def restored(self, output: HeadOutput) -> Tensor:
         if output.features is None or output.weight is None:

@@ -30,7 +30,8 @@ from workloads.measurement.outputs import (
 )
 from workloads.measurement.part import Part
 from workloads.measurement.perturbed import Perturbing
-from workloads.protocols.standard import Trial
+from workloads.protocols.trial import Trial
+from workloads.protocols.trials import open_trial
 from workloads.training.numerics import reproducible
 
 
@@ -42,7 +43,7 @@ class _Place:
     device: torch.device
 
 
-def rescore_standard(
+def rescore_trial(
     config: TrialConfig,
     scores: Sequence[str],
     added: Mapping[str, AddedSet],
@@ -53,6 +54,8 @@ def rescore_standard(
     threads: int,
 ) -> Part:
     """See :func:`workloads.run.rescore`."""
+    if config.protocol == "continual":
+        raise ValueError("a continual trial keeps no outputs to score: it is measured after every task")
     place = _Place(config, folder, data_root, torch.device(device))
     outputs = read_outputs(folder / OUTPUTS)
     with reproducible(place.device, threads, tf32=config.training.precision == "tf32"):
@@ -95,13 +98,13 @@ def _rescored(
 
 def _reopened(place: _Place) -> Trial:
     """The trial at its end, from its checkpoint."""
-    trial = Trial(place.config, place.folder, place.data_root, place.device)
+    trial = open_trial(place.config, place.folder, place.data_root, place.device)
     trial.resume()
-    wanted = place.config.training.epochs
-    if trial.engine.epoch != wanted:
+    if not trial.finished:
+        wanted = sum(trial.training(stage).epochs for stage in range(trial.stages))
         raise ValueError(
             f"{place.folder}: the checkpoint of the finished trial must be there; got "
-            f"{'none' if trial.engine.epoch == 0 else f'one of epoch {trial.engine.epoch} of {wanted}'}"
+            f"{'none' if trial.epoch == 0 else f'one of epoch {trial.epoch} of {wanted}'}"
         )
     return trial
 

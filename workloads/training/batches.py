@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,20 @@ from torch import Tensor
 from workloads.contract import TrainingConfig
 from workloads.training.augmentation import augment, check, draw, erase, mix, repeated
 from workloads.training.seeds import generator
+from workloads.training.selection import Choice, operations, stress
+
+
+class Batch(NamedTuple):
+    """Images of one step, with what is known of them; all on the device."""
+
+    images: Tensor
+    """Augmented and normalised, float32 [batch, C, H, W]."""
+    labels: Tensor
+    """int64 [batch]."""
+    targets: Tensor
+    """The labels, or (mixup, cutmix) probabilities, float32 [batch, classes]."""
+    index: Tensor  # type: ignore[assignment]  # nobody looks for an item of the tuple
+    """Where each image stands in the training set, int64 [batch]."""
 
 
 class Normaliser:
@@ -33,10 +48,20 @@ class Batches:
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, num_classes: int, config: TrainingConfig, seed: int
+        self,
+        images: Tensor,
+        labels: Tensor,
+        num_classes: int,
+        config: TrainingConfig,
+        seed: int,
+        *,
+        balanced: bool = False,
     ) -> None:
         """Images uint8 [N, C, H, W] and labels int64 [N], both on the device they stay on.
 
+        Args:
+            balanced: an epoch draws as many images as there are, with replacement, every class that has any
+                with the same probability.
         Raises: ValueError for fewer than two images, a batch size below 2, a label that is not a class, or an
             augmentation that cannot be done to these images.
         """
@@ -57,11 +82,24 @@ class Batches:
         self.num_classes = num_classes
         self.augmentation = config.augmentation
         self.seed = seed
+        self.batch_size = config.batch_size
         self.ends = _ends(len(labels) * config.augmentation.repeats, config.batch_size)
+        """Where the batches of an epoch that shows every image end."""
+        self.stronger = config.saturated
+        self.weights: Tensor | None = None
+        if balanced:
+            counts = torch.bincount(labels, minlength=num_classes).double()
+            self.weights = (1 / counts)[labels].cpu()
 
     def __len__(self) -> int:
-        """Steps an epoch."""
+        """Steps of an epoch that shows every image."""
         return len(self.ends)
+
+    def steps(self, epoch: int, choice: Choice | None) -> int:
+        """Steps of an epoch (1-based) that shows what ``choice`` says."""
+        if choice is None or choice.shown is None:
+            return len(self)
+        return len(_ends(len(self._order(epoch, choice)), self.batch_size))
 
     @property
     def device(self) -> torch.device:
@@ -72,29 +110,42 @@ class Batches:
         """Whether the targets are mixtures of labels."""
         return self.augmentation.mixup > 0 or self.augmentation.cutmix > 0
 
-    def epoch(self, epoch: int, normalise: Normaliser) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def epoch(self, epoch: int, normalise: Normaliser, choice: Choice | None = None) -> Iterator[Batch]:
         """The batches of an epoch (1-based).
 
-        Yields: images float32 [batch, C, H, W], normalised; labels int64 [batch]; targets, which are the
-            labels, or (mixup, cutmix) probabilities float32 [batch, classes].
+        Args:
+            choice: which images are shown, and which are augmented more; None: all, and none.
         """
-        order = torch.randperm(len(self.labels), generator=generator(self.seed, "order", epoch))
-        order = repeated(order, self.augmentation)
+        order = self._order(epoch, choice)
         positions = torch.arange(len(order))
         draws = draw(self.augmentation, self.seed, epoch, positions, self.image_shape).to(self.device)
+        codes: Tensor | None = None
+        if choice is not None and choice.stressed is not None:
+            chosen = choice.stressed[order]
+            codes = operations(chosen, self.stronger, self.seed, epoch, self.image_shape)
         order = order.to(self.device)
         start = 0
-        for end in self.ends:
-            batch, decided = order[start:end], draws[start:end]
+        for end in _ends(len(order), self.batch_size):
+            index, decided = order[start:end], draws[start:end]
+            images = augment(self.images[index], decided, self.augmentation)
+            if codes is not None:
+                images = stress(images, codes[start:end], self.stronger.magnitude)
             start = end
-            labels = self.labels[batch]
-            images = normalise(augment(self.images[batch], decided, self.augmentation))
-            images = erase(images, decided)
+            labels = self.labels[index]
+            images = erase(normalise(images), decided)
+            targets = labels
             if self.mixes:
-                mixed, targets = mix(images, labels, self.num_classes, decided, self.augmentation)
-                yield mixed, labels, targets
-            else:
-                yield images, labels, labels
+                images, targets = mix(images, labels, self.num_classes, decided, self.augmentation)
+            yield Batch(images, labels, targets, index)
+
+    def _order(self, epoch: int, choice: Choice | None) -> Tensor:
+        """Positions of the epoch's images, copies included, int64, on the CPU."""
+        random = generator(self.seed, "order", epoch)
+        if self.weights is not None:
+            order = torch.multinomial(self.weights, len(self.labels), replacement=True, generator=random)
+        else:
+            order = torch.randperm(len(self.labels), generator=random)
+        return repeated(order if choice is None else choice.of(order), self.augmentation)
 
 
 def _ends(count: int, batch_size: int) -> list[int]:

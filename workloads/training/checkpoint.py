@@ -9,7 +9,7 @@ import hashlib
 import io
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from workloads.contract import EpochReport
 from workloads.training.storage import write_bytes
 
-FORMAT = 1
+FORMAT = 2
 _TRAILER = b"\nsha256 "
 _TRAILER_SIZE = len(_TRAILER) + 64
 
@@ -33,6 +33,10 @@ class Checkpoint:
     """All reports so far."""
     train_seconds: float
     evaluation_seconds: float
+    stage: int = 0
+    """Which of the trial's stages is at work."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """What its protocol remembers of the stages before."""
 
 
 def write_checkpoint(path: Path, key: str, checkpoint: Checkpoint) -> None:
@@ -45,6 +49,8 @@ def write_checkpoint(path: Path, key: str, checkpoint: Checkpoint) -> None:
         "reports": plain_reports(checkpoint.reports),
         "train_seconds": checkpoint.train_seconds,
         "evaluation_seconds": checkpoint.evaluation_seconds,
+        "stage": checkpoint.stage,
+        "memory": checkpoint.memory,
     }
     torch.save(record, buffer)
     payload = buffer.getvalue()
@@ -75,6 +81,8 @@ def read_checkpoint(path: Path, key: str, device: torch.device) -> Checkpoint | 
         read_reports(record["reports"]),
         record["train_seconds"],
         record["evaluation_seconds"],
+        record["stage"],
+        record["memory"],
     )
 
 

@@ -24,7 +24,7 @@ class Outputs:
     """What a model says of a set of images."""
 
     logits: npt.NDArray[np.float32]
-    """The loss's ``eval_logits``, [N, classes]."""
+    """The loss's ``eval_logits``, [N, classes or active columns]."""
     features: npt.NDArray[np.float32]
     """What enters the head, [N, features]."""
     divisor: npt.NDArray[np.float32] | None = None
@@ -43,12 +43,14 @@ def predict(
     normalise: Normaliser,
     images: npt.NDArray[np.uint8] | torch.Tensor,
     precision: Precision = "float32",
+    active: torch.Tensor | None = None,
 ) -> Outputs:
     """Evaluate images uint8 [N, C, H, W] in batches, in evaluation mode and without gradients.
 
     Args:
         images: on any device; an array is read where it lies.
         precision: as the model was trained.
+        active: the head's columns that are asked, int64, on the model's device; None: all.
 
     A logit may be infinite or not a number.
     """
@@ -63,6 +65,8 @@ def predict(
         with autocast(precision, device):
             output = model(normalise(batch.to(device)))
         assert output.features is not None
+        if active is not None:
+            output = output.columns(active)
         logits.append(loss.eval_logits(output).float())
         features.append(output.features.float())
         if output.divisor is not None:

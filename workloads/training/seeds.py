@@ -10,7 +10,19 @@ from typing import Literal
 
 import torch
 
-Purpose = Literal["model", "loss", "order", "augmentation", "step"]
+Purpose = Literal[
+    "model",
+    "loss",
+    "order",
+    "augmentation",
+    "step",
+    "task",
+    "fisher",
+    "ood",
+    "selection",
+    "reservoir",
+    "replay",
+]
 
 
 def derive_seed(seed: int, purpose: Purpose, epoch: int = 0) -> int:

@@ -33,8 +33,11 @@ def searched(spec: StudySpec, **changes: Any) -> StudySpec:
 def test_every_arm_gets_the_same_number_of_configurations_and_every_confirm_seed_once(tmp_path: Path) -> None:
     record = Simulator(study(), tmp_path).run()
     assert {len(a.configurations) for a in record.arms.values()} == {8}
-    assert {tuple(sorted(a.confirms)) for a in record.arms.values()} == {(100, 101, 102)}
-    assert all(t.state == "complete" for a in record.arms.values() for t in a.confirms.values())
+    for arm in record.arms.values():
+        assert {name: sorted(trials) for name, trials in arm.confirms.items()} == {
+            "standard": [100, 101, 102]
+        }
+        assert {t.state for t in arm.confirm_trials} == {"complete"}
 
 
 def test_the_winner_is_the_best_complete_configuration(tmp_path: Path) -> None:
@@ -190,7 +193,7 @@ def test_an_arm_whose_trials_all_fail_is_reported_and_the_others_go_on(tmp_path:
     assert record.arms["hem"].selected is None
     assert "8 of 8 failed" in record.arms["hem"].failure
     assert "diverged: made to fail" in record.arms["hem"].failure
-    assert len(record.arms["logitnorm"].confirms) == 3
+    assert len(record.arms["logitnorm"].confirm_trials) == 3
 
 
 def test_a_diverged_trial_is_not_retried_by_default(tmp_path: Path) -> None:

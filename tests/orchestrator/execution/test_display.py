@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.execution.display import Display, clock_text
 from orchestrator.execution.forecast import seconds_left, trials_left
-from tests.orchestrator.simulation import Killed, Simulator, study
+from orchestrator.study.regimes import regimes
+from tests.orchestrator.simulation import PROTOCOLS, Killed, Simulator, study
 
 
 @pytest.fixture
@@ -66,6 +68,20 @@ def test_what_is_left_shrinks_to_what_really_runs(halfway: StudyRecord, tmp_path
     really = sum(t.stage == "search" for t in whole.trials.values()) - ended
     # A guess from the settled configurations; half as many or twice as many would be useless.
     assert really / 2 < search < really * 2
+
+
+def test_each_regime_is_expected_to_take_the_time_of_its_own_trials(tmp_path: Path) -> None:
+    spec = replace(study(), protocols=PROTOCOLS)
+    record = Simulator(spec, tmp_path).run()
+    slow = list(regimes(spec))[-1]
+    for arm in record.arms.values():
+        for regime, trials in arm.confirms.items():
+            for trial in trials.values():
+                trial.seconds = 100.0 if regime == slow else 1.0
+    left_open = next(iter(record.arms.values())).confirms[slow]
+    last = list(left_open.values())[-1]
+    last.ended = None
+    assert seconds_left(spec, record, 2) == 50.0
 
 
 def test_no_time_is_named_before_anything_has_ended() -> None:

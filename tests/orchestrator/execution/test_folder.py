@@ -37,10 +37,23 @@ def test_a_new_folder_gets_the_complete_study(study_dir: Path, path: Path) -> No
         assert load_study(study_dir / "study.yaml") == spec
 
 
+@pytest.mark.parametrize("ledger", [None, ""])
+def test_a_study_of_which_nothing_was_run_may_be_mended(
+    study_dir: Path, path: Path, ledger: str | None
+) -> None:
+    spec = load_study(path)
+    with claimed(spec, study_dir, fresh=False):
+        if ledger is not None:
+            (study_dir / "ledger.jsonl").write_text(ledger)
+    mended = replace(spec, confirm=ConfirmSpec((7, 8)))
+    with claimed(mended, study_dir, fresh=False):
+        assert load_study(study_dir / "study.yaml") == mended
+
+
 def test_a_changed_study_is_refused_with_what_changed_and_what_to_do(study_dir: Path, path: Path) -> None:
     spec = load_study(path)
     with claimed(spec, study_dir, fresh=False):
-        pass
+        (study_dir / "ledger.jsonl").write_text("{}")
     before = (study_dir / "study.yaml").read_text()
     changed = replace(
         spec, search=replace(spec.search, trials=4), confirm=ConfirmSpec((7, 8)), arms=dict(spec.arms)

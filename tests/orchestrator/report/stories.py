@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.campaign.record import StudyRecord
+from orchestrator.study.regimes import regimes
 from orchestrator.study.spec import ArmSpec, ConfirmSpec, SearchSpec, StudySpec
 from workloads.catalogue import Term, Value
 from workloads.contract import (
@@ -80,14 +81,17 @@ class Story:
     def configured(self, arm: str, number: int, params: Mapping[str, Value]) -> None:
         self.add("configured", arm=arm, number=number, params=dict(params))
 
-    def started(self, arm: str, stage: str, number: int, seed: int, attempt: int = 1) -> str:
-        key = trial_key(arm, stage, number, seed)
+    def started(
+        self, arm: str, stage: str, number: int, seed: int, attempt: int = 1, regime: str = "standard"
+    ) -> str:
+        key = trial_key(arm, stage, number, seed, regime)
         self.add(
             "started",
             key=key,
             arm=arm,
             stage=stage,
-            protocol="standard",
+            protocol=regimes(self.spec)[regime].protocol if stage == "confirm" else "standard",
+            regime=regime,
             number=number,
             seed=seed,
             attempt=attempt,
@@ -122,17 +126,26 @@ class Story:
     def selected(self, arm: str, number: int, params: Mapping[str, Value], value: float | None = 0.1) -> None:
         self.add("selected", arm=arm, number=number, params=dict(params), value=value, reason="best of 4")
 
-    def confirmed(self, arm: str, number: int, seed: int, metrics: Mapping[str, float]) -> str:
-        key = self.started(arm, "confirm", number, seed)
-        self.finished(key, "complete", metrics)
+    def confirmed(
+        self,
+        arm: str,
+        number: int,
+        seed: int,
+        metrics: Mapping[str, float],
+        regime: str = "standard",
+        seconds: float = 1.5,
+    ) -> str:
+        key = self.started(arm, "confirm", number, seed, regime=regime)
+        self.finished(key, "complete", metrics, seconds)
         return key
 
     def record(self) -> StudyRecord:
         return StudyRecord.fold(self.events)
 
 
-def trial_key(arm: str, stage: str, number: int, seed: int) -> str:
-    return f"{arm}-{stage}-{number}-{seed}"
+def trial_key(arm: str, stage: str, number: int, seed: int, regime: str = "standard") -> str:
+    place = "" if regime == "standard" else f"-{regime.replace('/', '-')}"
+    return f"{arm}-{stage}-{number}-{seed}{place}"
 
 
 def confirm_metrics(spec: StudySpec, near: float, far: float, accuracy: float = 0.97) -> dict[str, float]:
@@ -252,7 +265,7 @@ def write_outputs(spec: StudySpec, record: StudyRecord, study_dir: Path) -> None
     """Scores and reliability bins of every complete confirm trial."""
     generator = np.random.default_rng(3)
     for arm in record.arms.values():
-        for trial in arm.confirms.values():
+        for trial in arm.confirms.get("standard", {}).values():
             if trial.state != "complete":
                 continue
             folder = study_dir / "trials" / trial.key / "outputs"

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-from orchestrator.report.bookkeeping import budget_table, chosen_table, failures_table, provenance_table
+from orchestrator.report.bookkeeping import budget_table, chosen_table, failures_table
 from orchestrator.report.cells import Table
+from orchestrator.report.provenance import provenance_table
 
+from .protocol_stories import STUDY, protocol_story
 from .stories import SPEC, Story, whole_story, with_arms
 
 
@@ -71,3 +73,33 @@ def test_provenance_holds_what_a_repetition_needs() -> None:
     assert shown["versions: torch"] == "2.15.0"
     assert shown["data: image_shape"] == "1 x 8 x 8"
     assert shown["confirm seeds"] == "100, 101, 102, 103, 104"
+
+
+def test_budgets_and_failures_are_of_all_regimes() -> None:
+    story = protocol_story()
+    for event in story.events:
+        if event["event"] == "finished" and event["key"] == "hem-confirm-0-101-turned-naive":
+            event.update(state="failed", reason="the loss is NaN")
+    rows = {row["arm"]: row for row in rows_of(budget_table(STUDY, story.record()))}
+    # Six regimes on three seeds, two seconds each (with luck of -.01, 0 and .01); hem in five of them.
+    assert rows["logitnorm"]["trials complete"] == "18"
+    assert rows["logitnorm"]["busy time confirm"] == "36.0 s"
+    assert (rows["hem"]["trials started"], rows["hem"]["trials failed"]) == ("15", "1")
+    (failed,) = rows_of(failures_table(STUDY, story.record()))
+    assert (failed["stage"], failed["seed"], failed["reason"]) == (
+        "confirm turned/naive",
+        "101",
+        "the loss is NaN",
+    )
+
+
+def test_provenance_says_what_each_regime_is() -> None:
+    shown = {row["what"]: row["value"] for row in rows_of(provenance_table(STUDY, protocol_story().record()))}
+    assert shown["confirmed in: standard"] == "standard protocol"
+    assert shown["confirmed in: long_tailed"].startswith("long_tailed: plain, drw; profile exp, factor 15,")
+    continual = shown["confirmed in: continual"]
+    assert continual.startswith("continual: joint, replay; scenario class_il, stream split, tasks 3,")
+    assert continual.endswith("parameters of the search's winner; training: epochs 4")
+    assert shown["confirmed in: turned"].endswith("ood_images 2000; parameters at their defaults")
+    standard = {row["what"] for row in rows_of(provenance_table(SPEC, whole_story().record()))}
+    assert not [name for name in standard if name.startswith("confirmed in")]

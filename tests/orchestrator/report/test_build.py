@@ -14,6 +14,7 @@ from orchestrator.report.build import ReportFiles, write_report
 from orchestrator.report.summary import summary_text
 from orchestrator.study.spec import StudySpec
 
+from .protocol_stories import STUDY, protocol_story, write_streams
 from .stories import FULL, SPEC, Story, whole_story, write_outputs
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -239,3 +240,71 @@ def test_a_second_report_replaces_the_first(built: Built) -> None:
     write_report(built.spec, built.record, built.study_dir)
     after = {p: p.read_bytes() for p in (built.study_dir / "report").rglob("*") if p.is_file()}
     assert after == before
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """A study with several protocols."""
+    study_dir = tmp_path_factory.mktemp("several")
+    story = protocol_story()
+    write_streams(story, study_dir)
+    record = story.record()
+    return Built(STUDY, record, study_dir, write_report(STUDY, record, study_dir))
+
+
+def test_protocols_have_their_files_and_headings(several: Built) -> None:
+    names = [path.name for path in several.files.csvs]
+    assert {"all_axes.csv", "long_tailed.csv", "continual.csv", "continual-turned.csv", "cost.csv"} <= {
+        *names
+    }
+    page = Page(several.files.html.read_text())
+    assert page.open == []
+    assert page.headings[:7] == [
+        "Answer",
+        "Test results, msp score",
+        "All axes",
+        "Paired comparison with cross_entropy",
+        "Long-tailed training",
+        "Continual learning",
+        "Continual learning: turned",
+    ]
+
+
+def test_protocol_tables_are_the_same_in_every_format(several: Built) -> None:
+    page = Page(several.files.html.read_text())
+    markdown = markdown_rows(several.files.markdown)
+    for name in ("all_axes", "long_tailed", "continual", "continual-turned", "cost"):
+        for row in read_csv(several.study_dir / "report" / f"{name}.csv"):
+            shown = [v for k, v in row.items() if f"{k.rpartition('/')[0]}/n" not in row or f"{k}/n" in row]
+            assert shown in markdown
+            on_page = [each for each in page.rows if each[:2] == shown[:2]]
+            assert all(any(cell in each for each in on_page) for cell in shown if cell)
+
+
+def test_protocol_tables_give_every_digit(several: Built) -> None:
+    for row in read_csv(several.study_dir / "report" / "long_tailed.csv"):
+        if row["n"].startswith("not trained"):
+            assert (row["arm"], row["method"]) == ("hem", "drw")
+            assert row["imbalance/g_mean/mean"] == row["imbalance/g_mean/n"] == ""
+            continue
+        trials = several.record.arms[row["arm"]].confirms[f"long_tailed/{row['method']}"].values()
+        mean = sum(trial.metrics["imbalance/g_mean"] for trial in trials) / 3
+        assert float(row["imbalance/g_mean/mean"]) == pytest.approx(mean, rel=1e-12)
+        assert row["imbalance/g_mean/n"] == "3"
+
+
+def test_a_row_without_values_spans_the_page(several: Built) -> None:
+    text = several.files.html.read_text()
+    # n and the columns of each block: 5, 5 and 2 of long-tailed training.
+    spans = [int(n) for n in re.findall(r'<td colspan="(\d+)" class="soft">not trained', text)]
+    assert spans == [6, 6, 3]
+
+
+def test_the_trials_file_has_what_each_protocol_comes_to(several: Built) -> None:
+    (path,) = [path for path in several.files.csvs if path.name == "trials.csv"]
+    found = {row["key"]: row for row in read_csv(path)}
+    trial = found["hem-confirm-0-101-turned-naive"]
+    # (.56 + .7 + .94) / 3
+    assert float(trial["continual/domain_il/accuracy"]) == pytest.approx(2.2 / 3, rel=1e-12)
+    assert trial["imbalance/balanced_accuracy"] == trial["continual/class_il/accuracy"] == ""
+    assert trial["regime"] == "turned/naive"

@@ -5,10 +5,11 @@ import math
 
 import pytest
 
-from orchestrator.report.cautions import cautions, edge
-from orchestrator.study.spec import ConfirmSpec
+from orchestrator.report.cautions import cautions, edge, is_finished, progress
+from orchestrator.study.spec import ConfirmSpec, ReportSpec
 from workloads.catalogue import Term, Value
 
+from .protocol_stories import REASON, STUDY, confirm_in, protocol_story
 from .stories import SPEC, Story, confirm_metrics, whole_story, with_arms
 
 
@@ -150,4 +151,103 @@ def test_what_trials_say_of_themselves_stands_once_whatever_its_numbers() -> Non
     assert sorted(found) == [
         "hem: score vim: got -2.0 on the training images (every seed; the numbers are the first one's).",
         f"logitnorm: score cosine: needs a cosine head (seed {seed}).",
+    ]
+
+
+def test_regimes_that_an_arm_is_not_trained_in_are_named_with_the_reason() -> None:
+    story = protocol_story()
+    story.add("skipped", arm="logitnorm", regime="turned/naive", reason="it needs counts")
+    story.add("skipped", arm="hem", regime="turned/naive", reason=REASON)
+    found = cautions(STUDY, story.record())
+    assert f"hem: not trained in long_tailed/drw, turned/naive: {REASON}." in found
+    assert "logitnorm: not trained in turned/naive: it needs counts." in found
+
+
+def test_progress_counts_the_trials_of_all_regimes_but_those_left_out() -> None:
+    # Three arms in six regimes on three seeds, less hem's three in long_tailed/drw.
+    assert progress(STUDY, protocol_story().record()) == (
+        "Finished: 51 of 51 confirm trials in 6 regimes complete"
+    )
+    story = Story(STUDY).opened()
+    for arm in STUDY.arms:
+        story.configured(arm, 0, {"lr": 0.1})
+        confirm_in(story, arm, "standard")
+    confirm_in(story, "hem", "turned/naive", (100,))
+    assert progress(STUDY, story.record()) == ("Not finished: 10 of 54 confirm trials in 6 regimes complete")
+    assert not is_finished(STUDY, story.record())
+
+
+def test_a_trial_that_failed_says_in_which_regime() -> None:
+    story = protocol_story()
+    keys = [e["key"] for e in story.events if e["event"] == "started" and e["regime"] == "long_tailed/drw"]
+    for event in story.events:
+        if event["event"] == "finished" and event["key"] in keys[:2]:
+            event.update(state="failed", metrics={}, reason="the loss is NaN")
+    found = " ".join(cautions(STUDY, story.record()))
+    assert "cross_entropy: 2 confirm trials failed in long_tailed/drw (seed 100, 101)" in found
+    assert "Finished: 49 of 51" not in found
+    assert is_finished(STUDY, story.record())
+
+
+def test_few_seeds_are_told_of_all_regimes() -> None:
+    found = " ".join(cautions(STUDY, protocol_story(skip=False).record()))
+    assert "(cross_entropy 3, logitnorm 3, hem 3 in every regime)" in found
+    found = " ".join(cautions(STUDY, protocol_story().record()))
+    assert "; cross_entropy 3, logitnorm 3 in long_tailed/drw)" in found
+    story = Story(STUDY).opened()
+    story.configured("hem", 0, {"lr": 0.1})
+    for n, regime in enumerate(("standard", "long_tailed/plain", "continual/joint"), 1):
+        confirm_in(story, "hem", regime, STUDY.confirm.seeds[:n])
+    found = " ".join(cautions(STUDY, story.record()))
+    assert "(hem 1 to 3 in 3 of 6 regimes): intervals are wide, and at 1 the sign-flip" in found
+
+
+def test_a_metric_of_another_regime_is_missed_there() -> None:
+    primary = ReportSpec(("ood/near/fpr95", "long_tailed/drw:imbalance/worst_class"))
+    spec = dataclasses.replace(STUDY, report=primary)
+    story = protocol_story(spec)
+    for event in story.events:
+        if event["event"] == "finished" and event["key"] == "logitnorm-confirm-0-101-long_tailed-drw":
+            del event["metrics"]["imbalance/worst_class"]
+    found = cautions(spec, story.record())
+    assert (
+        "logitnorm: worst class (long_tailed/drw) is missing or not finite at seed 101 and is left out."
+        in found
+    )
+    assert len([text for text in found if "not finite" in text]) == 1
+
+
+def test_a_temperature_at_its_bound_is_counted_in_each_regime() -> None:
+    story = protocol_story()
+    for event in story.events:
+        key = event.get("key", "") if event["event"] == "finished" else ""
+        if key == "hem-confirm-0-100" or (key.startswith("hem") and key.endswith("plain")):
+            event["metrics"]["calibration/temperature_at_bound"] = 1.0
+    (found,) = [text for text in cautions(STUDY, story.record()) if "T*" in text]
+    assert found.startswith(
+        "hem: T* is at the end of its range at 1 of 3 seeds in standard, 3 of 3 seeds in long_tailed/plain,"
+    )
+
+
+def test_notes_that_arms_and_regimes_share_stand_once() -> None:
+    story = protocol_story()
+    for event in story.events:
+        if event["event"] != "finished":
+            continue
+        if "long_tailed" in event["key"]:
+            event["notes"] = ["classes are cut into thirds"]
+        if event["key"] in ("hem-confirm-0-101", "hem-confirm-0-102-turned-naive"):
+            event["notes"] = ["got -2.5"]
+    found = cautions(STUDY, story.record())
+    assert [text for text in found if "thirds" in text] == [
+        "cross_entropy, logitnorm, hem: classes are cut into thirds (every seed in long_tailed)."
+    ]
+    assert "hem: got -2.5 (seed 101 in standard; seed 102 in turned)." in found
+    for event in story.events:
+        if event["event"] == "finished" and event["key"].endswith("drw"):
+            event["notes"] = []
+    assert [text for text in cautions(STUDY, story.record()) if "thirds" in text] == [
+        # hem has no trials with drw: plain is all that it has of the entry.
+        "cross_entropy, logitnorm: classes are cut into thirds (every seed in long_tailed/plain).",
+        "hem: classes are cut into thirds (every seed in long_tailed).",
     ]

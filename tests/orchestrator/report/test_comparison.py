@@ -9,6 +9,7 @@ from orchestrator.report.comparison import Comparison, compare, ordered_arms
 from orchestrator.report.sentences import MANY, conclusions, sentence
 from orchestrator.study.spec import ConfirmSpec, ReportSpec, StudySpec
 
+from .protocol_stories import STUDY, protocol_story
 from .stories import SPEC, Story, confirm_metrics, whole_story, with_arms
 
 TWO = with_arms("cross_entropy", "logitnorm")
@@ -55,7 +56,7 @@ def test_the_p_value_of_a_study_is_that_of_scipy() -> None:
     found = find(compare(SPEC, record), "logitnorm", "ood/near/msp/fpr95_id_positive")
     values = [
         [
-            record.arms[arm].confirms[seed].metrics["ood/near/msp/fpr95_id_positive"]
+            record.arms[arm].confirms["standard"][seed].metrics["ood/near/msp/fpr95_id_positive"]
             for seed in SPEC.confirm.seeds
         ]
         for arm in ("logitnorm", "cross_entropy")
@@ -187,3 +188,66 @@ def test_many_indistinguishable_arms_share_one_and_never_hide_a_difference() -> 
     assert found[0].startswith("winner rejects near OOD better than cross_entropy")
     names = ", ".join(f"arm_{i}" for i in range(MANY + 1))
     assert found[1] == f"Not distinguishable from cross_entropy in FPR95 on near OOD at 5 seeds: {names}."
+
+
+def test_seeds_are_paired_within_each_regime() -> None:
+    story = protocol_story()
+    for event in story.events:
+        metrics = event.get("metrics", {})
+        if event["event"] == "finished" and event["key"].startswith("hem") and "-plain" in event["key"]:
+            seed = int(event["key"].split("-")[3])
+            metrics["imbalance/balanced_accuracy"] = {100: 0.70, 101: 0.71, 102: 0.66}[seed]
+    found = find(compare(STUDY, story.record()), "hem", "imbalance/balanced_accuracy")
+    # The baseline has .74, .75 and .76: differences -.04, -.04 and -.10.
+    assert found.test.seeds == (100, 101, 102)
+    assert found.test.difference == pytest.approx(-0.06, abs=1e-12)
+    assert found.test.std == pytest.approx(0.0012**0.5, rel=1e-9)
+    assert found.family == "secondary"
+    assert found.metric.title == "Balanced accuracy (long_tailed/plain)"
+
+
+def test_the_secondary_family_has_the_headline_of_the_first_regime_of_each_protocol() -> None:
+    names = {c.metric.name for c in compare(STUDY, protocol_story().record()) if c.family == "secondary"}
+    further = {name for name in names if name.startswith(("imbalance", "continual", "turned", "long_tailed"))}
+    # Of the stream that comes first after the joint run; nothing of the others.
+    assert further == {
+        "imbalance/balanced_accuracy",
+        "continual/replay:continual/class_il/accuracy",
+        "continual/replay:continual/class_il/forgetting",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        (
+            "long_tailed/drw:imbalance/accuracy/few",
+            "logitnorm classifies rare classes better than cross_entropy: accuracy on rare classes "
+            "(long_tailed/drw) higher by 4.00 points (",
+        ),
+        (
+            "continual/domain_il/forgetting",
+            "logitnorm remembers earlier tasks better than cross_entropy: forgetting (turned/naive) lower "
+            "by 2.00 points (",
+        ),
+        (
+            "long_tailed/plain:ood/near/auroc",
+            "logitnorm rejects near OOD better than cross_entropy: AUROC (long_tailed/plain) higher by "
+            "0.67 points (",
+        ),
+    ],
+)
+def test_a_sentence_says_of_which_regime_it_is(name: str, start: str) -> None:
+    # The sign flips of three equal differences come to .25, of two comparisons to .5.
+    spec = dataclasses.replace(STUDY, report=ReportSpec((name,), confidence=0.4))
+    record = protocol_story(spec).record()
+    primary = [c for c in compare(spec, record) if c.family == "primary" and c.arm == "logitnorm"]
+    assert sentence(primary[0], 0.4).startswith(start)
+
+
+def test_what_is_not_distinguishable_says_of_which_regime_it_is() -> None:
+    spec = dataclasses.replace(STUDY, report=ReportSpec(("long_tailed/drw:ood/near/auroc",)))
+    found = [c for c in compare(spec, protocol_story(spec).record()) if c.family == "primary"]
+    assert sentence(found[0], 0.95).startswith(
+        "logitnorm and cross_entropy are not distinguishable in AUROC on near OOD (long_tailed/drw) at 3"
+    )

@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from orchestrator.report.figures import Drawing, arm_colour, draw_figures
+from orchestrator.report.canvas import Drawing, arm_colour
+from orchestrator.report.figures import draw_figures
 from orchestrator.study.spec import ArmSpec
 from workloads.catalogue import Term, Value
 from workloads.contract import EvaluationConfig, Measure

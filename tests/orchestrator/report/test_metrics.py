@@ -5,12 +5,19 @@ import math
 
 import pytest
 
-from orchestrator.report.metrics import primary_metrics, secondary_metrics, table_metrics
+from orchestrator.report.metrics import (
+    headings,
+    primary_metrics,
+    reading,
+    secondary_metrics,
+    table_metrics,
+)
 from orchestrator.report.readings import describe
 from orchestrator.study.metric_names import metric_names, resolve
 from orchestrator.study.spec import ReportSpec
 from workloads.contract import DataConfig
 
+from .protocol_stories import STUDY, with_protocols
 from .stories import FULL, SPEC
 
 
@@ -51,6 +58,19 @@ def test_a_declared_ood_name_means_the_headline_score() -> None:
         ("noise/fpr95", "lower"),
         ("noise/logit_norm", "neither"),
         ("train/loss", "neither"),
+        ("train/forward_passes", "neither"),
+        ("train/skipped", "neither"),
+        ("imbalance/g_mean", "higher"),
+        ("imbalance/ece_15/few", "lower"),
+        ("imbalance/recall/3", "higher"),
+        ("imbalance/train_images/3", "neither"),
+        ("continual/class_il/forgetting", "lower"),
+        ("continual/class_il/masked/forgetting_mammoth", "lower"),
+        ("continual/task_il/bwt", "higher"),
+        ("continual/task_il/fwt", "higher"),
+        ("continual/domain_il/after_3/ece_15_ts", "lower"),
+        ("continual/domain_il/after_3/auroc_near", "higher"),
+        ("long_tailed/drw:imbalance/worst_class", "higher"),
         ("made/up", "neither"),
     ],
 )
@@ -89,6 +109,22 @@ def test_another_score_is_named() -> None:
         ("robustness/dar_star/novel", "DAR* (reconstructed) novel", "DAR* (reconstructed), novel"),
         ("tuned/energy-T_tuned/T", "T of energy-T_tuned", None),
         ("validation/logit_norm", "logit norm validation", None),
+        ("train/stressed", "images stressed", None),
+        ("imbalance/balanced_accuracy", "Balanced accuracy", "balanced accuracy"),
+        ("imbalance/accuracy/few", "accuracy by class size few", "accuracy on rare classes"),
+        ("imbalance/accuracy/none", "imbalance/accuracy/none", None),
+        ("imbalance/recall/7", "recall class 7", "recall of class 7"),
+        ("long_tailed/drw:imbalance/worst_class", "worst class (long_tailed/drw)", None),
+        ("own/drw:test/accuracy", "Accuracy (own/drw)", "accuracy"),
+        ("continual/class_il/accuracy", "ACC class-IL", "average accuracy after the last task"),
+        ("continual/class_il/masked/accuracy", "masked ACC class-IL", None),
+        ("continual/class_il/after_1/accuracy", "ACC after 1 task class-IL", "average accuracy after 1 task"),
+        ("continual/domain_il/after_2/ece_10", "ECE before TS after 2 tasks domain-IL", "ECE after 2 tasks"),
+        ("continual/task_il/forgetting_avalanche", "forgetting, first - last task-IL", None),
+        ("continual/made_up/accuracy", "continual/made_up/accuracy", None),
+        ("continual/class_il/after_x/accuracy", "continual/class_il/after_x/accuracy", None),
+        # A score's own colon is no regime's.
+        ("ood/near/energy:T=0.1/auroc", "AUROC by energy:T=0.1 near", None),
         ("calibration/bins/15/of", "calibration/bins/15/of", None),
         ("loss/saturated", "loss/saturated", None),
     ],
@@ -100,7 +136,7 @@ def test_a_metric_is_called_by_its_name_in_the_field(name: str, title: str, noun
 
 
 def test_a_metric_with_a_better_direction_has_a_claim_for_its_sentence() -> None:
-    for name in metric_names(FULL):
+    for name in (*metric_names(FULL), *metric_names(STUDY)):
         metric = describe(name, "msp")
         assert metric.better != "neither", name
         assert metric.claim, name
@@ -136,3 +172,42 @@ def test_a_study_without_far_sets_has_no_far_columns() -> None:
 def test_a_primary_metric_outside_the_usual_columns_gets_its_own() -> None:
     spec = dataclasses.replace(SPEC, report=ReportSpec(("ood/blobs/auroc",)))
     assert table_metrics(spec)[-1].name == "ood/blobs/msp/auroc"
+
+
+def test_differences_of_accuracies_along_a_stream_are_points() -> None:
+    metric = describe("continual/class_il/forgetting", "msp")
+    assert (metric.show_difference(-0.0123), metric.unit) == ("-1.23", "points")
+
+
+def test_the_headings_are_the_main_regime_and_the_first_of_each_further_protocol() -> None:
+    assert [regime.name for regime in headings(STUDY)] == [
+        "standard",
+        "long_tailed/plain",
+        "continual/replay",
+    ]
+    assert [regime.name for regime in headings(SPEC)] == ["standard"]
+    spec = with_protocols("turned", "long_tailed")
+    assert [regime.name for regime in headings(spec)] == ["turned/naive", "long_tailed/plain"]
+
+
+def test_a_joint_run_is_a_heading_only_where_there_is_no_other_stream() -> None:
+    spec = with_protocols("standard", "continual")
+    joint = dataclasses.replace(spec.protocols["continual"], variants=("joint",))
+    spec = dataclasses.replace(spec, protocols={**spec.protocols, "continual": joint})
+    assert [regime.name for regime in headings(spec)] == ["standard", "continual/joint"]
+    names = [metric.name for metric in secondary_metrics(spec) if "continual" in metric.name]
+    assert names == ["continual/class_il/accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "regime"),
+    [
+        ("test/accuracy", ""),
+        ("standard:test/accuracy", ""),
+        ("imbalance/g_mean", "long_tailed/plain"),
+        ("long_tailed/drw:imbalance/g_mean", "long_tailed/drw"),
+        ("continual/domain_il/accuracy", "turned/naive"),
+    ],
+)
+def test_only_a_metric_of_another_regime_than_the_main_one_says_which(name: str, regime: str) -> None:
+    assert reading(name, STUDY).regime == regime

@@ -10,6 +10,7 @@ from orchestrator.report.summary import summary_text
 from orchestrator.study.spec import ArmSpec
 from workloads.catalogue import Term
 
+from .protocol_stories import STUDY, confirm_in, protocol_story
 from .stories import SPEC, Story, confirm_metrics, whole_story, with_arms
 
 
@@ -104,3 +105,32 @@ def test_the_terminal_text_loads_no_plotting_and_no_large_statistics() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_tables_of_the_protocols_stand_in_the_terminal(tmp_path: Path) -> None:
+    text = summary_text(STUDY, protocol_story().record(), tmp_path)
+    titles = [
+        "Test results, msp score",
+        "All axes",
+        "Paired comparison with",
+        "Long-tailed training",
+        "Continual learning",
+        "Continual learning: turned",
+        "Chosen parameters",
+    ]
+    starts = [text.index(f"\n{title}") for title in titles]
+    assert starts == sorted(starts)
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert "The report's files have all columns (continual-turned.csv)" in text
+    assert "hem            drw     not trained: the loss re-weights" in text
+    assert "The best mean in every column: logitnorm." in text
+
+
+def test_protocols_without_a_result_are_not_in_the_terminal(tmp_path: Path) -> None:
+    story = Story(STUDY).opened()
+    story.configured("hem", 0, {"lr": 0.1})
+    confirm_in(story, "hem", "turned/naive", (100,))
+    text = summary_text(STUDY, story.record(), tmp_path)
+    assert "Continual learning: turned" in text
+    assert "Long-tailed training" not in text
+    assert "All axes" not in text

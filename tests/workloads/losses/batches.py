@@ -72,8 +72,8 @@ class Batch:
         return Given(_array(self.features), W, b, g, self.labels.numpy(), np.array(self.counts))
 
 
-def context_of(counts: tuple[int, ...]) -> LossContext:
-    return LossContext(sum(counts), len(counts), counts)
+def context_of(counts: tuple[int, ...], active: tuple[int, ...] | None = None) -> LossContext:
+    return LossContext(sum(counts), len(counts), counts, active)
 
 
 def rare_to_frequent(C: int) -> tuple[int, ...]:

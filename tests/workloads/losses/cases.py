@@ -44,11 +44,15 @@ class Case:
         return f"{self.loss}[{','.join(words)}]"
 
     def build(
-        self, counts: tuple[int, ...], progress: float = 1.0, changes: Mapping[str, Any] | None = None
+        self,
+        counts: tuple[int, ...],
+        progress: float = 1.0,
+        changes: Mapping[str, Any] | None = None,
+        active: tuple[int, ...] | None = None,
     ) -> Loss:
         """The loss in float64 and in evaluation mode, for classes with ``counts`` training images."""
         params = {**self.params, **(changes or {})}
-        loss = build_loss(self.loss, params, context_of(counts)).double().eval()
+        loss = build_loss(self.loss, params, context_of(counts, active)).double().eval()
         if params.get("mode") == "per_class":
             # Equal margins are a shift of all logits, which nothing would show.
             with torch.no_grad():

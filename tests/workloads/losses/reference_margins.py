@@ -66,10 +66,27 @@ def hem_margin(N: int, *, scale: float = 2000.0) -> float:
     return math.sqrt(scale / N)
 
 
-def hem_plus_margins(counts: Array | Labels, *, scale: float = 2000.0, cap: float = 10.0) -> Array:
-    """`mu_i = sqrt(scale / (C n_i))` [C], at most `cap` times HEM's `sqrt(scale / sum n)`."""
+def hem_plus_margins(
+    counts: Array | Labels,
+    *,
+    scale: float = 2000.0,
+    cap: float = 10.0,
+    p: float = 0.5,
+    budget: Literal["mean", "squares"] = "mean",
+) -> Array:
+    """`mu_i = a n_i^-p` [C], at most `cap` times HEM's `sqrt(scale / sum n)`.
+
+    `a` is such that `sum n_i mu_i` (`squares`: `sum mu_i^2`) is that of the published margins,
+    `sqrt(scale / (C n_i))`.
+    """
     C, highest = len(counts), cap * hem_margin(int(sum(counts)), scale=scale)
-    return np.array([min(math.sqrt(scale / (C * n)), highest) if n > 0 else highest for n in counts])
+    n = [float(count) for count in counts if count > 0]
+    if budget == "mean":
+        a = math.sqrt(scale / C) * math.fsum(map(math.sqrt, n)) / math.fsum(count ** (1 - p) for count in n)
+    else:
+        squares = math.fsum(scale / C / count for count in n)
+        a = math.sqrt(squares / math.fsum(count ** (-2 * p) for count in n))
+    return np.array([min(a / count**p, highest) if count > 0 else highest for count in counts])
 
 
 def hem_plus(
@@ -79,9 +96,11 @@ def hem_plus(
     *,
     scale: float = 2000.0,
     cap: float = 10.0,
+    p: float = 0.5,
+    budget: Literal["mean", "squares"] = "mean",
     threshold: Threshold = "sample",
     mean_over: MeanOver = "active",
 ) -> float:
     """HEM with the margin of each sample's true class, see `hem_plus_margins`. Source: the same."""
-    margins = hem_plus_margins(counts, scale=scale, cap=cap)
+    margins = hem_plus_margins(counts, scale=scale, cap=cap, p=p, budget=budget)
     return hem(Z, y, mu=margins[y], threshold=threshold, mean_over=mean_over)

@@ -300,6 +300,18 @@ MARGINS = [
         lambda g: ref.hem_plus(g.Z, g.y, g.counts, cap=math.inf),
         tracks="saturated",
     ),
+    on_logits(
+        "hem_plus",
+        {"p": 0.75},
+        lambda g: ref.hem_plus(g.Z, g.y, g.counts, p=0.75),
+        tracks="saturated",
+    ),
+    on_logits(
+        "hem_plus",
+        {"p": 0.25, "budget": "squares"},
+        lambda g: ref.hem_plus(g.Z, g.y, g.counts, p=0.25, budget="squares"),
+        tracks="saturated",
+    ),
 ]
 
 FREQUENCIES = [

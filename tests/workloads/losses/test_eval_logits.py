@@ -16,6 +16,7 @@ from tests.workloads.losses.table import CASES
 from workloads.losses.catalogue import LOSSES
 
 MARGINS = ("m", "mu", "max_m", "k", "M", "lambda_min", "fallback", "delta", "threshold", "scale", "cap")
+MARGINS_OF_CLASSES = ("p", "budget")
 
 
 def not_the_heads(case: Case) -> Callable[[Given], Array] | None:
@@ -58,7 +59,7 @@ def test_scores_do_not_depend_on_a_margin(case: Case) -> None:
     batch = case.batch(N=16)
     expected = case.build(batch.counts).eval_logits(batch.output)
     for key, parameter in LOSSES[case.loss].parameters.items():
-        if key not in MARGINS:
+        if key not in MARGINS + MARGINS_OF_CLASSES:
             continue
         values = parameter.choices or (parameter.search.values if parameter.search else (2, 3))
         for value in values:

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from workloads.losses.base import LossContext
 from workloads.losses.build import build_loss
 from workloads.losses.hem import HighErrorMargin, HighErrorMarginPlus
-from workloads.losses.multi_margin import MultiMargin
+from workloads.losses.multi_margin import MANY, MultiMargin
 
 THRESHOLDS = ["sample", "batch"]
+BUDGETS = ["mean", "squares"]
 
 
 def random_batch(N: int = 64, C: int = 10, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -53,6 +55,16 @@ def test_a_mean_over_all_images_and_mm_fade_with_the_active_ones(active: int) ->
     # A class of ten violates in the few, all but a few in the rest.
     pairs = (batch[0] - batch[0].gather(1, batch[1][:, None]) + 0.2 > 0).sum().item() - 64
     assert gradient_mass(MultiMargin(0.2), *batch) == pytest.approx(2 * pairs / 640, rel=1e-9)
+
+
+@pytest.mark.parametrize("C", [MANY - 1, MANY, 200])
+@pytest.mark.parametrize("p", [1, 2])
+def test_mm_gives_every_image_its_loss_by_torch_however_many_classes(C: int, p: int) -> None:
+    Z, labels = random_batch(N=5, C=C)
+    value, losses = MultiMargin(0.7, p).detailed(Z, labels)
+    expected = F.multi_margin_loss(Z, labels, p=p, margin=0.7, reduction="none")
+    torch.testing.assert_close(losses, expected, rtol=1e-12, atol=0)
+    assert value.item() == pytest.approx(expected.mean().item(), rel=1e-12)
 
 
 def test_hem_counts_the_images_without_a_violation() -> None:
@@ -102,6 +114,68 @@ def test_the_cap_of_hem_plus_is_a_multiple_of_hems_margin() -> None:
     capped = HighErrorMarginPlus(cap=10.0, context=context).margins
     # sqrt(2000 / (3 n)): 0.816 and 25.8; ten times sqrt(2000 / 1002) is 14.1.
     assert capped.tolist() == pytest.approx([(2000 / 3000) ** 0.5, 10 * plain, 10 * plain], rel=1e-12)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_the_published_margins_of_hem_plus_are_those_of_an_exponent_of_a_half(budget: Any) -> None:
+    counts = (4999, 731, 57, 3)
+    context = LossContext(sum(counts), 4, counts)
+    n = torch.tensor(counts, dtype=torch.float64)
+    margins = HighErrorMarginPlus(p=0.5, budget=budget, cap=0.0, context=context).margins
+    assert torch.equal(margins, torch.sqrt(2000 / (4 * n)))
+
+
+@pytest.mark.parametrize(
+    ("budget", "p", "expected"),
+    [
+        # The published margins of 400 and 100 images at scale 800 are 1 and 2: 600 over all images,
+        # 1.2 an image, and squares of 5.
+        ("mean", 0.0, (1.2, 1.2)),
+        (
+            "mean",
+            0.25,
+            (600 / (400**0.75 + 100**0.75) / 400**0.25, 600 / (400**0.75 + 100**0.75) / 100**0.25),
+        ),
+        ("mean", 1.0, (300 / 400, 300 / 100)),
+        ("squares", 0.0, (2.5**0.5, 2.5**0.5)),
+        ("squares", 0.25, ((5 / 3) ** 0.5, (10 / 3) ** 0.5)),  # squares as 1 to 2
+        ("squares", 1.0, ((5 / 17) ** 0.5, (80 / 17) ** 0.5)),  # squares as 1 to 16
+    ],
+)
+def test_hem_plus_spends_its_budget_by_the_exponent(budget: Any, p: float, expected: tuple[float]) -> None:
+    context = LossContext(500, 2, (400, 100))
+    margins = HighErrorMarginPlus(scale=800.0, p=p, budget=budget, cap=0.0, context=context).margins
+    assert margins.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_the_cap_of_hem_plus_comes_after_the_budget(budget: Any) -> None:
+    context = LossContext(500, 2, (400, 100))
+    loss = HighErrorMarginPlus(scale=800.0, p=1.0, budget=budget, cap=1.5, context=context)
+    frequent = {"mean": 0.75, "squares": (5 / 17) ** 0.5}[budget]
+    assert loss.margins.tolist() == pytest.approx([frequent, 1.5 * (800 / 500) ** 0.5], rel=1e-12)
+
+
+@pytest.mark.parametrize("mean_over", ["active", "all"])
+def test_the_weights_of_hem_count_in_the_mean_as_images_do(mean_over: Any) -> None:
+    # mu = 1: losses 1.1, 2.6 and 0, as above.
+    Z = torch.tensor([[1.0, 0.5, 1.1], [0.0, 2.0, 1.2], [9.0, 0.0, 0.0]])
+    weights = torch.tensor([3.0, 1.0, 2.0])
+    loss = HighErrorMargin(1.0, mean_over=mean_over)
+    value, losses = loss.detailed(Z, torch.tensor([0, 0, 0]), weights=weights)
+    assert losses.tolist() == pytest.approx([1.1, 2.6, 0.0])
+    assert value.item() == pytest.approx((3 * 1.1 + 2.6) / {"active": 4, "all": 6}[mean_over])
+
+
+@pytest.mark.parametrize("mean_over", ["active", "all"])
+def test_weights_on_images_without_a_violation_alone_give_zero_with_a_zero_gradient(mean_over: Any) -> None:
+    Z = torch.tensor([[1.0, 0.5, 1.1], [9.0, 0.0, 0.0]], requires_grad=True)
+    loss = HighErrorMargin(1.0, mean_over=mean_over)
+    value = loss(Z, torch.tensor([0, 0]), weights=torch.tensor([0.0, 5.0]))
+    value.backward()
+    assert value.item() == 0.0
+    assert Z.grad is not None
+    assert Z.grad.abs().max().item() == 0.0
 
 
 def test_hem_plus_takes_the_margin_of_the_true_class() -> None:

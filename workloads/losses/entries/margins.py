@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workloads.catalogue import Entry, Parameter
-from workloads.losses.entries.terms import at_least_zero, by_name, choice, log, lr, positive, word
+from workloads.losses.entries.terms import at_least_zero, by_name, choice, log, lr, positive, uniform, word
 
 FAMILY = "Margins on logits"
 THRESHOLD = word(
@@ -69,9 +69,23 @@ MARGINS = by_name(
         {
             "scale": positive(
                 2000.0,
-                "mu_y = sqrt(scale / (C n_y)), with n_y images of the class",
+                "mu_y = sqrt(scale / (C n_y)) at p 0.5, with n_y images of the class",
                 log(200.0, 20000.0),
                 "images",
+            ),
+            "p": Parameter(
+                "float",
+                0.5,
+                "mu_y falls as n_y^-p; 0.5 is published, 0 one margin for all",
+                low=0.0,
+                high=1.0,
+                search=uniform(0.0, 0.75),
+            ),
+            "budget": word(
+                "mean",
+                "what is the same for every p: the mean margin of an image, or the sum of mu_c^2",
+                "mean",
+                "squares",
             ),
             "cap": at_least_zero(10.0, "largest mu_y as a multiple of hem's mu; 0: none"),
             "threshold": THRESHOLD,

@@ -1,0 +1,1 @@
+"""What is done against forgetting while a stream of tasks is learned."""
