@@ -109,8 +109,8 @@ def test_settings_that_no_loss_could_be_trained_with_are_all_said_once_and_nothi
     assert str(refused.value).splitlines() == [
         "protocols.tail: a long tail of profile exp and factor 50.0 leaves class 2 without an image. The "
         "largest whole factor that these classes allow is 8",
-        "protocols.stream: 3 classes cannot be cut into 2 tasks of equal size. No number of tasks works for 3 "
-        "classes in class_il",
+        "protocols.stream: 3 classes cannot be cut into 2 tasks of equal size. No number of tasks works for "
+        "3 classes in class_il",
         "protocols.kept: buffer must be at most the images of the stream (48): a larger one is joint "
         "training; got 49",
         "Nothing was run.",
