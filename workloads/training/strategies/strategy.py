@@ -91,6 +91,8 @@ class Strategy(Objective):
         """The training on the task is over, and another task follows."""
 
     def value(self, loss: Loss, output: HeadOutput, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        if self.task.columns.of_task is None:
+            return super().value(loss, output, batch)
         return self.losses(loss, output, batch.targets, self.tasks_of(batch))
 
     def tasks_of(self, batch: Batch) -> Tensor:
