@@ -54,8 +54,9 @@ def _unheard_rates(spec: StudySpec) -> Iterable[str]:
     own = [name for name, arm in spec.arms.items() if "lr" in arm.space]
     for name, each in spec.protocols.items():
         if each.training is not None and each.training.lr != spec.training.lr and own:
-            who = "every arm sets" if len(own) == len(spec.arms) else f"{', '.join(own)} set"
-            yield f"protocols.{name}.training: lr {each.training.lr:g} is not used where {who} its own lr"
+            arms = "every arm" if len(own) == len(spec.arms) else ", ".join(own)
+            rate = f"protocols.{name}.training: lr {each.training.lr:g}"
+            yield f"{rate} is not for arms that set their own: {arms}"
 
 
 def _number(value: Value) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import main
+from tests.orchestrator.bad_arms import ARM_CASES
 from tests.orchestrator.bad_protocols import PROTOCOL_CASES
 from tests.orchestrator.bad_studies import CASES, GOOD, Case
 
@@ -29,7 +30,7 @@ def _refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | byt
     return file, message
 
 
-@pytest.mark.parametrize("case", [*CASES, *PROTOCOL_CASES], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *ARM_CASES, *PROTOCOL_CASES], ids=lambda case: case.name)
 def test_a_mistake_is_reported_with_its_place_rule_and_hint(
     case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

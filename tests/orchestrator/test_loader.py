@@ -230,3 +230,15 @@ def test_few_confirm_seeds_are_warned_of_with_the_smallest_p_they_allow() -> Non
 )
 def test_what_may_not_be_meant_is_warned_of(arms: str, rest: str, says: str) -> None:
     assert says in warned(arms, rest)
+
+
+def test_a_rate_in_a_protocols_own_training_is_told_to_be_unheard() -> None:
+    tail = "protocols: {standard: , long_tailed: {factor: 2, training: {lr: 0.3}}}"
+    said = "protocols.long_tailed.training: lr 0.3 is not for arms that set their own: "
+    assert f"{said}every arm" in warned("  cross_entropy: {lr: 0.1}", tail)
+    two = "  cross_entropy: {lr: 0.1}\n  hem: {threshold: batch}"
+    assert f"{said}cross_entropy" in warned(two, tail)
+    assert said not in warned("  hem: {threshold: batch}", tail)
+    assert "set their own" not in warned(
+        "  cross_entropy: {lr: 0.1}", tail.replace("lr: 0.3", "evaluate_every: 1")
+    )

@@ -81,7 +81,7 @@ def test_each_regime_confirms_every_winner_and_costs_its_share_of_the_image_pass
     protocols = {
         "standard": ProtocolSpec("standard"),
         "long_tailed": ProtocolSpec(
-            "long_tailed", ("plain", "drw"), LongTailedConfig(factor=10.0), training=longer
+            "long_tailed", ("plain", "crt"), LongTailedConfig(factor=10.0, crt_epochs=10), training=longer
         ),
         "continual": ProtocolSpec(
             "continual", ("naive", "replay", "derpp"), ContinualConfig(tasks=2, buffer=50), training=shorter
@@ -96,7 +96,8 @@ def test_each_regime_confirms_every_winner_and_costs_its_share_of_the_image_pass
     tail = 40 / 20 * (89 + 56 + 35 + 22 + 14 + 8) / 541
     # A step of replay shows its batch once more, one of DER++ twice; a turned stream shows all in every task.
     stream = 5 / 20 * (1 + 2 + 3)
-    shares = 1 + 2 * tail + stream + 3 * 1 + 3 * 1.25
+    # Re-training shows 10 epochs after the 40.
+    shares = 1 + tail * (1 + 1.25) + stream + 3 * 1 + 3 * 1.25
     assert plan.time is not None
     assert plan.time.seconds == pytest.approx(3 * (36 + 5 * shares), rel=1e-12)
 

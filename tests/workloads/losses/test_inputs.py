@@ -273,3 +273,29 @@ def test_a_loss_that_reads_features_refuses_logits_alone(case: Case) -> None:
     else:
         expected = loss(batch.output, batch.labels).item()
         assert loss(batch.output.logits, batch.labels).item() == expected
+
+
+def test_columns_that_were_written_to_are_looked_at_again() -> None:
+    logits, labels = torch.randn(4, 5), torch.tensor([0, 1, 0, 1])
+    loss = build_loss("cross_entropy", {}, context_of((1,) * 5))
+    active = torch.tensor([0, 1])
+    before = loss(logits, labels, active)
+    torch.testing.assert_close(before, F.cross_entropy(logits[:, [0, 1]], labels))
+    active.copy_(torch.tensor([1, 0]))
+    torch.testing.assert_close(loss(logits, labels, active), before)
+    active.copy_(torch.tensor([0, 2]))
+    with pytest.raises(ValueError, match="one of the active classes"):
+        loss(logits, labels, active)
+    # The same columns of a narrower head.
+    with pytest.raises(ValueError, match=r"active must name classes in 0\.\.1"):
+        loss(logits[:, :2], torch.zeros(4, dtype=torch.int64), active)
+
+
+def test_every_tensor_of_columns_has_its_own_positions() -> None:
+    logits, labels = torch.randn(4, 300), torch.tensor([7, 9, 7, 9])
+    loss = build_loss("cross_entropy", {}, context_of((1,) * 300))
+    # More than are remembered, each gone before the next is made.
+    for other in range(10, 300):
+        columns = [[9, other, 7], [7, 9, other], [other, 7, 9]][other % 3]
+        wanted = F.cross_entropy(logits[:, columns], torch.tensor([columns.index(int(y)) for y in labels]))
+        torch.testing.assert_close(loss(logits, labels, torch.tensor(columns)), wanted)
