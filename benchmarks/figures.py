@@ -204,11 +204,11 @@ def help_time(rounds: int) -> list[Figure]:
 
 def memory(bench: Bench, trials: int) -> list[Figure]:
     """Peak memory of trials side by side."""
-    execution = {"cpus_per_trial": processors() / trials}
+    resources = {"cpu": processors() / trials}
     # Memory does not grow after the first epoch.
     once = dataclasses.replace(bench.recipe, epochs=1, milestones=(0.5,))
     with Watch(trials) as watch:
-        bench.ours(trials, concurrent=trials, execution=execution, recipe=once)
+        bench.ours(trials, concurrent=trials, resources=resources, recipe=once)
     peak = watch.peak()
     facts = {name: value / 2**20 for name, value in dataclasses.asdict(peak).items() if name != "workers"}
     what = f"{trials} trials on {bench.material.facts.num_train} images beyond import torch"

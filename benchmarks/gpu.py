@@ -85,9 +85,9 @@ def rows(model: str, made: Material, arguments: argparse.Namespace, folder: Path
     script = script_rate(made, dataclasses.replace(recipe, epochs=2))
     found: list[Row] = []
     for trials in arguments.side_by_side:
-        execution = {"gpus_per_trial": 1 / trials, "cpus_per_trial": processors() / trials}
+        resources = {"gpu": 1 / trials, "cpu": processors() / trials}
         order = Order(
-            recipe, trials, "bf16", concurrent=trials, execution=execution, compile=arguments.compile
+            recipe, trials, "bf16", concurrent=trials, resources=resources, compile=arguments.compile
         )
         run = study.run(order, made, folder / f"{model}-{trials}")
         rate = window_rate(run, made.facts.num_train)

@@ -44,7 +44,7 @@ class Order:
     precision: str = "float32"
     confirm_seeds: tuple[int, ...] = (CONFIRM_SEED,)
     concurrent: int | None = None
-    execution: Mapping[str, Any] | None = None
+    resources: Mapping[str, Any] | None = None
     compile: str = "auto"
 
     def document(self, name: str, material: Material) -> dict[str, Any]:
@@ -76,7 +76,8 @@ class Order:
             "search": {"sampler": "grid", "trials": self.trials, "seeds": [SEED], "pruner": "none"}
             | {"parallel": max(2, self.concurrent or processors())},
             "confirm": {"seeds": list(self.confirm_seeds)},
-            "execution": {"max_concurrent": self.concurrent, **(self.execution or {})},
+            "resources": dict(self.resources or {}),
+            "execution": {"max_concurrent": self.concurrent},
             "report": {"primary": ["ood/far/fpr95"]},
         }
 

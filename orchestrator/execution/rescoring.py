@@ -77,9 +77,9 @@ def _all(
     """Every trial, several at once; returns what failed, in sentences."""
     data_hash = record.sessions[0]["data"]["hash"]
     requests = {trial.key: _request(job, trial, scores, added, data_hash) for trial in trials}
-    threads = max(1, int(job.spec.execution.cpus_per_trial))
+    threads = max(1, int(job.spec.resources.cpu))
     workers = max(1, min(processors() // threads, len(trials)))
-    if job.spec.execution.gpus_per_trial:
+    if job.spec.resources.on_gpu:
         workers = 1
     failures = []
     # A fresh interpreter each: a forked one would share this process's threads and locks.
@@ -132,8 +132,8 @@ def _request(
         "added": {name: asdict(each) for name, each in added.items()},
         "folder": str(job.study_dir / "trials" / trial.key),
         "data_root": str(_data_root(job)),
-        "threads": max(1, int(job.spec.execution.cpus_per_trial)),
-        "device": "cuda" if job.spec.execution.gpus_per_trial else "cpu",
+        "threads": max(1, int(job.spec.resources.cpu)),
+        "device": "cuda" if job.spec.resources.on_gpu else "cpu",
     }
 
 

@@ -6,17 +6,13 @@ empty.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import signal
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from orchestrator.campaign.ledger import Ledger, read_events
@@ -25,13 +21,12 @@ from orchestrator.errors import Interrupted, StudyChanged, StudyFailed, Unavaila
 from orchestrator.execution.display import Display
 from orchestrator.execution.folder import claimed
 from orchestrator.execution.provenance import session_facts
-from orchestrator.study import terms
-from orchestrator.study.regimes import Regime, regimes
-from orchestrator.study.resolve import trial_config
+from orchestrator.execution.stop import Stop
+from orchestrator.study.regimes import regimes
 from orchestrator.study.spec import StudySpec
 from orchestrator.tracking.store import artifact_root, check_store, resolve_uri
 from orchestrator.tracking.tracker import Tracker, make_writer
-from workloads.contract import DataFacts, DataMissing, Stage
+from workloads.contract import DataFacts, DataMissing
 
 _DRAIN_SECONDS = 60.0
 _JOURNAL_SECONDS = 5.0
@@ -69,39 +64,6 @@ class StudyRun:
         return self.out / self.spec.name
 
 
-class _Stop:
-    """Whether the user (Ctrl-C) or a scheduler (SIGTERM) wants the study to stop."""
-
-    def __init__(self) -> None:
-        self.name = ""
-
-    def __call__(self) -> bool:
-        return bool(self.name)
-
-    def handle(self, number: int, _: FrameType | None) -> None:
-        if self.name:
-            raise KeyboardInterrupt
-        self.name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-
-    def arm(self) -> None:
-        """Catch the signals (again: Ray puts a handler of its own on SIGTERM when it starts)."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self.handle)
-
-    @contextlib.contextmanager
-    def caught(self) -> Iterator[None]:
-        """Signals are caught while the body runs; outside the main thread they stay with others."""
-        earlier = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-        self.arm()
-        try:
-            yield
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                for number, handler in earlier.items():
-                    signal.signal(number, handler)
-
-
 def run_study(run: StudyRun) -> None:
     """Run a study, or go on with it.
 
@@ -121,7 +83,7 @@ class _Session:
         self.spec = run.spec
         self.study_dir = study_dir = run.study_dir
         self.uri = uri
-        self.stop = _Stop()
+        self.stop = Stop()
         path = study_dir / "ledger.jsonl"
         self.history = list(read_events(path)) if path.exists() else []
         self.record = StudyRecord.fold(self.history)
@@ -188,45 +150,11 @@ class _Session:
         except (DataMissing, ValueError) as error:
             raise Unavailable(f"the data of the study: {error}\nNothing was run.") from error
         if not self.record.trials:
-            self._require_fitting(facts)
+            from orchestrator.execution.fitting import require_fitting
+
+            self.skipped = require_fitting(self.spec, facts)
         importlib.import_module("orchestrator.execution.tune")
         return facts
-
-    def _require_fitting(self, facts: DataFacts) -> None:
-        """One configuration of every arm in every regime, before anything runs.
-
-        Settings that no arm can be trained in, or an arm that cannot be trained at all (a model too deep for
-        the images, say) or in any regime, end the session. A regime that one loss alone does not fit is
-        skipped for its arm.
-        """
-        from orchestrator.execution import trial
-
-        asked: list[tuple[str, Regime | None]] = [(arm, None) for arm in self.spec.arms]
-        others = [regime for regime in regimes(self.spec).values() if regime.protocol != "standard"]
-        asked += [(arm, regime) for regime in others for arm in self.spec.arms]
-        configs = []
-        for name, regime in asked:
-            space = self.spec.arms[name].space
-            params = {parameter: terms.example(term) for parameter, term in space.items()}
-            stage: Stage = "search" if regime is None else "confirm"
-            configs.append(trial_config(self.spec, name, params, 0, stage, facts.hash, regime))
-        wrong: dict[str, None] = {}
-        misfits: dict[str, list[str]] = {}
-        for (name, regime), misfit in zip(asked, trial.misfits(configs, facts), strict=True):
-            if misfit is None:
-                continue
-            if regime is None:
-                wrong[f"arms.{name}: {misfit.reason}"] = None
-            elif misfit.whose == "settings":
-                wrong[f"protocols.{regime.entry}: {misfit.reason}"] = None
-            else:
-                self.skipped.append((name, regime.name, misfit.reason))
-                misfits.setdefault(name, []).append(misfit.reason)
-        for name, reasons in misfits.items():
-            if len(reasons) == len(regimes(self.spec)):
-                wrong[f"arms.{name}: fits none of the study's protocols: {reasons[0]}"] = None
-        if wrong:
-            raise Unavailable("\n".join([*wrong, "Nothing was run."]))
 
     @property
     def _data_root(self) -> Path:
@@ -274,18 +202,17 @@ class _Session:
 
     def _slots(self, cpus: float, gpus: float) -> int:
         """Trials that fit on the cluster side by side."""
-        wanted = self.spec.execution
-        fits = [int(cpus / wanted.cpus_per_trial)] if wanted.cpus_per_trial else []
-        if wanted.gpus_per_trial:
-            fits.append(int(gpus / wanted.gpus_per_trial))
-        slots = min(fits) if fits else 1
+        wanted = self.spec.resources
+        slots = int(cpus / wanted.cpu)
+        if wanted.on_gpu:
+            slots = min(slots, int(gpus / wanted.most_gpu))
         if slots < 1:
             raise Unavailable(
-                f"no trial fits on the cluster: a trial wants {wanted.cpus_per_trial:g} CPUs and "
-                f"{wanted.gpus_per_trial:g} GPUs, the cluster has {cpus:g} and {gpus:g}; nothing was run. "
-                f"Change execution.cpus_per_trial or execution.gpus_per_trial."
+                f"no trial fits on the cluster: a trial wants {wanted.cpu:g} CPUs and "
+                f"{wanted.most_gpu:g} GPUs, the cluster has {cpus:g} and {gpus:g}; nothing was run. "
+                f"Change resources.cpu or resources.gpu."
             )
-        return min(slots, wanted.max_concurrent or slots)
+        return min(slots, self.spec.execution.max_concurrent or slots)
 
     def _tune(self, slots: int) -> bool:
         """Run the campaign on Ray; whether it came to its end."""

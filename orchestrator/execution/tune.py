@@ -25,7 +25,7 @@ def fit(
     Args:
         slots: trials side by side.
     """
-    wanted = campaign.spec.execution
+    wanted = campaign.spec.resources
 
     def payload(request: TrialRequest) -> dict[str, Any]:
         return request_of(
@@ -33,8 +33,8 @@ def fit(
             request.key,
             trials=(study_dir / "trials").resolve(),
             data_root=data_root,
-            threads=max(1, math.floor(wanted.cpus_per_trial)),
-            gpus=wanted.gpus_per_trial,
+            threads=max(1, math.floor(wanted.cpu)),
+            gpus=wanted.most_gpu,
         )
 
     bridge = Bridge(campaign, payload, interrupted, time.monotonic)
@@ -43,7 +43,7 @@ def fit(
     shutil.rmtree(storage, ignore_errors=True)
     storage.mkdir(parents=True)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    resources = {"cpu": wanted.cpus_per_trial, "gpu": wanted.gpus_per_trial}
+    resources = {"cpu": wanted.cpu, "gpu": wanted.most_gpu}
     tuner = tune.Tuner(
         tune.with_resources(train, resources),
         tune_config=tune.TuneConfig(

@@ -87,7 +87,7 @@ def _time(spec: StudySpec, time: TimeEstimate | None) -> str:
         return f"{head} From the trials that this study has already run; a full trial takes: {each}."
     seconds = next(iter(time.trial_seconds.values()))
     speed = f"{CPU_FLOPS / 1e9:g} GFLOP/s a CPU core"
-    if spec.execution.gpus_per_trial > 0:
+    if spec.resources.on_gpu:
         speed = f"{GPU_FLOPS / 1e12:g} TFLOP/s a GPU (a tenth of 100), one GPU"
     return (
         f"{head} A rough guess, easily wrong by a factor of five: {time.flop:.2g} operations a trial at an "

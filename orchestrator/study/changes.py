@@ -9,7 +9,7 @@ from orchestrator.study.dump import to_document
 from orchestrator.study.ranges import plain
 from orchestrator.study.spec import StudySpec
 
-FREE = ("question", "execution", "tracking", "report")
+FREE = ("question", "resources", "execution", "tracking", "report")
 """The blocks that may change between two runs of one study."""
 
 

@@ -14,7 +14,19 @@ from orchestrator.errors import Problem, StudyInvalid, UserError
 from orchestrator.study.arms import read_arms
 from orchestrator.study.catalogue import PRUNERS
 from orchestrator.study.completion import completed
-from orchestrator.study.document import Document, Node, compose, is_null, join, kind, read_text, shown
+from orchestrator.study.document import (
+    Document,
+    Node,
+    Refused,
+    compose,
+    explained,
+    is_null,
+    join,
+    kind,
+    read_number,
+    read_text,
+    shown,
+)
 from orchestrator.study.evaluation import read_evaluation
 from orchestrator.study.metric_names import usual_primary
 from orchestrator.study.protocols import read_protocols
@@ -28,7 +40,7 @@ from orchestrator.study.reader import (
     read_value,
 )
 from orchestrator.study.rules import check
-from orchestrator.study.spec import ArmSpec, ProtocolSpec, PrunerSpec, StudySpec
+from orchestrator.study.spec import ArmSpec, GpuShare, ProtocolSpec, PrunerSpec, StudySpec
 from orchestrator.study.suggestion import closest, did_you_mean
 from orchestrator.study.training import base_training, read_training
 from workloads.contract import DataConfig, EvaluationConfig, ModelConfig, TrainingConfig
@@ -167,6 +179,25 @@ def _known_model(doc: Document, name: str, node: Node, path: str) -> str:
     return name
 
 
+def _read_gpu_share(doc: Document, node: Node, path: str) -> GpuShare:
+    """A number of GPUs, or ``auto``."""
+
+    def read() -> GpuShare:
+        if kind(node) == "str" and node.value == "auto":
+            return "auto"
+        if kind(node) not in ("int", "float", "str"):
+            raise Refused(f"must be a number of GPUs, or auto; got {explained(node)}")
+        share = float(read_number(node))
+        if share < 0:
+            raise Refused(f"must be at least 0, or auto; got {shown(node)}")
+        if share > 1 and not share.is_integer():
+            raise Refused(f"above 1, must be a whole number of GPUs; got {shown(node)}")
+        return share
+
+    share: GpuShare = guarded(doc, node, path, read)
+    return share
+
+
 def _read_pruner(doc: Document, node: Node, path: str) -> PrunerSpec:
     """``pruner: NAME`` or ``pruner: {name: NAME, warmup_epochs: N, <its own parameters>}``."""
     if kind(node) != "map":
@@ -188,5 +219,6 @@ _SPECIAL: Mapping[Any, Special] = {
     ModelConfig: _read_model,
     PrunerSpec: _read_pruner,
     EvaluationConfig: read_evaluation,
+    GpuShare: _read_gpu_share,
     Mapping[str, ProtocolSpec]: lambda doc, node, path: BAD,
 }

@@ -114,13 +114,13 @@ def _time(
     spec: StudySpec, arms: tuple[ArmPlan, ...], cores: int, measured: Mapping[str, float]
 ) -> TimeEstimate | None:
     flop = trial_flop(spec)
-    execution = spec.execution
-    if execution.gpus_per_trial > 0:
-        slots, speed = 1 / execution.gpus_per_trial, GPU_FLOPS * min(1.0, execution.gpus_per_trial)
+    resources, most = spec.resources, spec.execution.max_concurrent
+    if resources.on_gpu:
+        slots, speed = 1 / resources.most_gpu, GPU_FLOPS * min(1.0, resources.most_gpu)
     else:
-        slots, speed = cores / execution.cpus_per_trial, CPU_FLOPS * execution.cpus_per_trial
-    if execution.max_concurrent is not None:
-        slots = min(slots, execution.max_concurrent)
+        slots, speed = cores / resources.cpu, CPU_FLOPS * resources.cpu
+    if most is not None:
+        slots = min(slots, most)
     slots = min(slots, len(arms) * spec.search.parallel * len(spec.search.seeds))
     side_by_side = max(1, int(slots))
     if not measured and not flop:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.study.spec import (
+    BudgetSpec,
     ConfirmSpec,
     ExecutionSpec,
     GuardSpec,
     PrunerSpec,
     ReportSpec,
+    ResourcesSpec,
     RetrySpec,
     SearchSpec,
 )
@@ -133,16 +135,15 @@ RANGES: Mapping[type, Mapping[str, Range]] = {
         "seeds": _SEED,
         "sampler_seed": _SEED,
         "parallel": _AT_LEAST_ONE,
+        "repeats": Range(1, 100),
     },
     PrunerSpec: {"warmup_epochs": _AT_LEAST_ZERO},
     GuardSpec: {"max_drop": _UNIT, "min_accuracy": _UNIT},
     ConfirmSpec: {"seeds": _SEED},
-    RetrySpec: dict.fromkeys(("exception", "out_of_memory", "lost", "diverged"), Range(0, 100)),
-    ExecutionSpec: {
-        "cpus_per_trial": _POSITIVE,
-        "gpus_per_trial": _AT_LEAST_ZERO,
-        "max_concurrent": _AT_LEAST_ONE,
-    },
+    BudgetSpec: {"trials": _AT_LEAST_ONE, "device_seconds": _POSITIVE, "wall_seconds": _POSITIVE},
+    ResourcesSpec: {"cpu": _POSITIVE},
+    RetrySpec: dict.fromkeys(("exception", "out_of_memory", "lost", "diverged", "timed_out"), Range(0, 100)),
+    ExecutionSpec: {"max_concurrent": _AT_LEAST_ONE, "time_limit": _POSITIVE},
     ReportSpec: {"confidence": _INSIDE_UNIT},
 }
 

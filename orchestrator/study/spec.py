@@ -68,6 +68,9 @@ class SearchSpec:
     """Configurations of one arm in flight at once. In deterministic mode part of what is decided."""
     deterministic: bool = True
     """Decisions depend on results only, never on the order in which they arrive."""
+    repeats: int = 1
+    """How often the whole search of an arm is done, each time with other draws and other training seeds, so
+    that the variance of selection itself is seen. Tables rest on the first; the others stand beside it."""
     objective: Literal["noise_fpr95"] = "noise_fpr95"
     pruner: PrunerSpec = PrunerSpec()
     guard: GuardSpec = GuardSpec()
@@ -107,16 +110,58 @@ class RetrySpec:
     """The worker or its node went away."""
     diverged: int = 0
     """NaN or infinity; the same seed gives the same NaN on CPU."""
+    timed_out: int = 1
+    """It took longer than ``execution.time_limit``; the next attempt goes on from its last checkpoint."""
+
+
+@dataclass(frozen=True)
+class BudgetSpec:
+    """When the search of an arm ends at the latest; what is there by then is confirmed and reported.
+
+    Every limit counts what was really spent: retries, and trials that were stopped early. An arm's first
+    complete configuration is always finished, as there would be nothing to confirm without it.
+    """
+
+    trials: int | None = None
+    """Search trials (training runs) an arm, whatever their end; None: no limit."""
+    device_seconds: float | None = None
+    """Seconds that an arm's search may keep its devices busy, added over its trials. Depends on the machine:
+    a study with this limit, or the next, need not come out the same twice."""
+    wall_seconds: float | None = None
+    """Seconds from the study's start that all searches may take, those of interrupted runs added up."""
+
+
+GpuShare = float | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class ResourcesSpec:
+    """What a trial takes of a machine; changes no result and may be changed between two runs of one study."""
+
+    cpu: float = 1.0
+    """CPUs a trial."""
+    gpu: GpuShare = 0.0
+    """GPUs a trial: 0.25 puts four on one; ``auto``: as many as fit, by the memory that an arm's first trial
+    was seen to need."""
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.gpu != 0.0
+
+    @property
+    def most_gpu(self) -> float:
+        """The largest share that a trial may ask for: with ``auto`` the first of an arm has a whole GPU."""
+        return 1.0 if self.gpu == "auto" else float(self.gpu)
 
 
 @dataclass(frozen=True)
 class ExecutionSpec:
     """How it runs; changes no result and may be changed between two runs of one study."""
 
-    cpus_per_trial: float = 1.0
-    gpus_per_trial: float = 0.0
     max_concurrent: int | None = None
     """Trials side by side; None: as many as the cluster holds."""
+    time_limit: float | None = None
+    """Seconds that one attempt at a trial may take; None: no limit. What hangs is ended and tried again."""
     retries: RetrySpec = RetrySpec()
 
 
@@ -160,7 +205,9 @@ class StudySpec:
     noise: NoiseConfig = NoiseConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     search: SearchSpec = SearchSpec()
+    budget: BudgetSpec = BudgetSpec()
     confirm: ConfirmSpec = ConfirmSpec()
+    resources: ResourcesSpec = ResourcesSpec()
     execution: ExecutionSpec = ExecutionSpec()
     tracking: TrackingSpec = TrackingSpec()
     report: ReportSpec = ReportSpec()
@@ -171,14 +218,17 @@ Params = Mapping[str, Value]
 
 __all__ = [
     "ArmSpec",
+    "BudgetSpec",
     "ConfirmSpec",
     "ExecutionSpec",
+    "GpuShare",
     "GuardSpec",
     "ParameterValue",
     "Params",
     "ProtocolSpec",
     "PrunerSpec",
     "ReportSpec",
+    "ResourcesSpec",
     "RetrySpec",
     "SearchSpec",
     "StudySpec",

@@ -10,7 +10,14 @@ import pytest
 from orchestrator.report.plan_text import duration, plan_text, reach_text
 from orchestrator.study.loader import load_study, parse_study
 from orchestrator.study.plan import make_plan, trial_flop
-from orchestrator.study.spec import ConfirmSpec, ExecutionSpec, ProtocolSpec, ReportSpec, SearchSpec
+from orchestrator.study.spec import (
+    ConfirmSpec,
+    ExecutionSpec,
+    ProtocolSpec,
+    ReportSpec,
+    ResourcesSpec,
+    SearchSpec,
+)
 from workloads.catalogue import Term
 from workloads.contract import TrainingConfig
 from workloads.models.catalogue import MODELS
@@ -68,7 +75,7 @@ def test_the_guessed_time_is_operations_over_the_assumed_speed_of_what_runs_side
 
 def test_no_more_trials_run_side_by_side_than_the_study_allows() -> None:
     capped = dataclasses.replace(QUICK, execution=ExecutionSpec(max_concurrent=3))
-    wide = dataclasses.replace(QUICK, execution=ExecutionSpec(cpus_per_trial=4.0))
+    wide = dataclasses.replace(QUICK, resources=ResourcesSpec(cpu=4.0))
     times = [make_plan(s, cores=64).time for s in (QUICK, capped, wide)]
     # Three arms, one configuration each at once, three seeds: nine trials at most.
     assert [t.side_by_side for t in times if t is not None] == [9, 3, 9]
