@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -82,7 +83,9 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--plain", action="store_true", help="plain lines in place of the live view")
     command("validate", "check a study file", file)
     out(command("plan", "what a study will do, how long it may take, what it can show", file))
-    out(command("status", "where a running or stopped study stands", either))
+    _add_jobs(command)
+    text = f"{either}; or a submission's id, its beginning, or last"
+    out(command("status", "where a study or a submission stands", text))
     out(command("report", "write the report again and print its summary", either))
     rescore = command("rescore", "add scores or OOD sets to a finished study, without training", either)
     text = "a score, with parameters where needed: energy:T=0.1 (may be repeated)"
@@ -105,6 +108,27 @@ def make_parser() -> argparse.ArgumentParser:
     sources(data)
     out(command("doctor", "check versions, devices, data, the MLflow store, disk and folders"))
     return parser
+
+
+def _add_jobs(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that send a study elsewhere, and look after it."""
+    submit = command("submit", "run a study on a cluster, or in the background", "the study's YAML file")
+    text = "a profile's file, its name in clusters/, or local or ray"
+    submit.add_argument("--to", required=True, metavar="CLUSTER", help=text)
+    submit.add_argument("--dry-run", action="store_true", help="show what would be sent; write nothing")
+    text = "output folder, as the cluster sees it (default: the profile's storage; local: runs)"
+    submit.add_argument("--out", "--storage", dest="out", metavar="OUT", help=text)
+    text = "folder of the data sets, as the cluster sees it (default: the profile's; local: as for study)"
+    submit.add_argument("--data", metavar="DIR", help=text)
+    which = "a submission's id, its beginning, or last"
+    logs = command("logs", "what a submission has printed")
+    logs.add_argument("job", metavar="JOB", help=which)
+    logs.add_argument("--follow", action="store_true", help="go on until it is over")
+    cancel = command("cancel", "stop a submission; everything finished is kept")
+    cancel.add_argument("job", metavar="JOB", help=which)
+    for each in (logs, cancel):
+        text = "output folder of the study (default: runs)"
+        each.add_argument("--out", type=Path, default=Path("runs"), help=text)
 
 
 def _at_least_one(text: str) -> int:

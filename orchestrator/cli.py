@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from orchestrator.arguments import CATALOGUES, make_parser
 from orchestrator.errors import OrchestrateError, StudyMissing
+from orchestrator.redaction import redacted
 from orchestrator.study.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = make_parser().parse_args([w for w in words if w != "--debug"])
         arguments.words = words
+        arguments.is_process = argv is None
         status: int = COMMANDS[arguments.command](arguments)
         sys.stdout.flush()
         return status
@@ -55,15 +57,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _PIPE_CLOSED
     except OrchestrateError as error:
         if debug:
-            traceback.print_exc()
-        print(error, file=sys.stderr)
+            print(redacted(traceback.format_exc()), file=sys.stderr)
+        print(redacted(str(error)), file=sys.stderr)
         return error.exit_code
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            print(redacted(traceback.format_exc()), file=sys.stderr)
         else:
+            said = redacted(str(error)) or "no message"
             print(
-                f"orchestrate: unexpected {type(error).__name__}: {str(error) or 'no message'}. Run again "
+                f"orchestrate: unexpected {type(error).__name__}: {said}. Run again "
                 "with --debug for the traceback; please report it",
                 file=sys.stderr,
             )
@@ -109,9 +112,17 @@ def _study(arguments: argparse.Namespace) -> int:
             plain=arguments.plain,
             command=again,
             report=_reported,
+            restart=_restart if arguments.is_process else None,
         )
     )
     return 0
+
+
+def _restart() -> NoReturn:
+    """This command anew, in the same process, as if it had been run again by hand."""
+    # The study goes on, so it must not be put aside; argparse also takes the beginning of an option's name.
+    words = [w for w in sys.orig_argv[1:] if not (len(w) > 2 and "--fresh".startswith(w))]
+    os.execv(sys.executable, [sys.executable, *words])
 
 
 def _reported(spec: StudySpec, record: StudyRecord, study_dir: Path) -> Reported:
@@ -174,7 +185,9 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _measured(spec: StudySpec, study_dir: Path) -> dict[str, float]:
     """Seconds that a full trial of each arm took, where this study has run some."""
-    if not (study_dir / "ledger.jsonl").exists():
+    from orchestrator.campaign.ledger import is_there
+
+    if not is_there(study_dir / "ledger.jsonl"):
         return {}
     record = _record(study_dir)
     taken: dict[str, list[float]] = {name: [] for name in spec.arms}
@@ -188,12 +201,23 @@ def _measured(spec: StudySpec, study_dir: Path) -> dict[str, float]:
 def _status(arguments: argparse.Namespace) -> int:
     import time
 
+    from orchestrator.campaign.ledger import last_written
+    from orchestrator.commands.jobs import status_lines, submission_named
     from orchestrator.execution.lock import is_locked
     from orchestrator.report.status_text import status_text
 
+    submission = submission_named(arguments.study, arguments.out)
+    if submission is not None:
+        print("\n".join(status_lines(submission, arguments.out)), end="\n\n")
+        arguments.study = submission.job.study
+        from orchestrator.campaign.ledger import is_there
+
+        if not is_there(arguments.out / arguments.study / "ledger.jsonl"):
+            print(f"Study {arguments.study}: has not begun")
+            return 0
     spec, study_dir = _locate(arguments.study, arguments.out)
     record = _record(study_dir)
-    written = (study_dir / "ledger.jsonl").stat().st_mtime
+    written = last_written(study_dir / "ledger.jsonl")
     running = is_locked(study_dir)
     print(status_text(spec, record, study_dir, running=running, written=written, now=time.time()))
     return 0
@@ -297,6 +321,24 @@ def _data(arguments: argparse.Namespace) -> int:
     return actions[arguments.action](arguments.names, arguments.data)
 
 
+def _submit(arguments: argparse.Namespace) -> int:
+    from orchestrator.commands.jobs import submit
+
+    return submit(arguments)
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    from orchestrator.commands.jobs import logs
+
+    return logs(arguments)
+
+
+def _cancel(arguments: argparse.Namespace) -> int:
+    from orchestrator.commands.jobs import cancel
+
+    return cancel(arguments)
+
+
 def _doctor(arguments: argparse.Namespace) -> int:
     from orchestrator.doctor import examine
 
@@ -307,7 +349,10 @@ COMMANDS = {
     "study": _study,
     "validate": _validate,
     "plan": _plan,
+    "submit": _submit,
     "status": _status,
+    "logs": _logs,
+    "cancel": _cancel,
     "report": _report,
     "rescore": _rescore,
     "ui": _ui,
@@ -325,6 +370,7 @@ def _locate(named: str, out: Path) -> tuple[StudySpec, Path]:
 
     Named by a file, it has the file's report and tracking settings, if nothing else changed since it ran.
     """
+    from orchestrator.campaign.ledger import is_there
     from orchestrator.study.changes import changes
     from orchestrator.study.loader import load_study
 
@@ -334,7 +380,7 @@ def _locate(named: str, out: Path) -> tuple[StudySpec, Path]:
         study_dir = out / given.name
     else:
         study_dir = path if (path / "study.yaml").exists() else out / named
-    if not (study_dir / "study.yaml").exists() or not (study_dir / "ledger.jsonl").exists():
+    if not (study_dir / "study.yaml").exists() or not is_there(study_dir / "ledger.jsonl"):
         ran = sorted(f.parent.name for f in out.glob("*/study.yaml"))
         hint = did_you_mean(study_dir.name, ran) or f"{out} holds no studies"
         if given is not None:
@@ -351,9 +397,14 @@ def _locate(named: str, out: Path) -> tuple[StudySpec, Path]:
 
 def _record(study_dir: Path) -> StudyRecord:
     from orchestrator.campaign.ledger import read_events
+    from orchestrator.campaign.mending import Damage
     from orchestrator.campaign.record import StudyRecord
 
-    return StudyRecord.fold(read_events(study_dir / "ledger.jsonl"))
+    damage = Damage(study_dir / "ledger.jsonl")
+    record = StudyRecord.fold(read_events(damage.path, damage))
+    if said := damage.said(mended=False):
+        print(f"warning: {said}", file=sys.stderr)
+    return record
 
 
 if __name__ == "__main__":

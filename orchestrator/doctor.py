@@ -58,7 +58,9 @@ def findings(out: Path) -> Iterator[Finding]:
     yield _folder("output folder", out, "Give another with --out", "FAIL")
     yield _disk(out)
     home = Path.home()
-    yield _folder("home folder", home, "Ray keeps a token there: set RAY_AUTH_TOKEN_PATH to a file", "warn")
+    hint = "Ray's token is made anew for every run then, unless RAY_AUTH_TOKEN_PATH names a file"
+    yield _folder("home folder", home, hint, "warn")
+    yield from _token(home)
     yield _store(out)
     yield from _torch()
 
@@ -134,6 +136,20 @@ def _folder(what: str, folder: Path, hint: str, level: Level) -> Finding:
             return Finding("ok", what, f"{folder} can be written")
     except OSError as error:
         return Finding(level, what, f"{folder} cannot be written ({error.strerror}). {hint}")
+
+
+def _token(home: Path) -> Iterator[Finding]:
+    """Who knows Ray's token may run programs as this user while a study runs."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or home / ".ray" / "auth_token")
+    try:
+        shared = path.stat().st_mode & 0o077
+    except OSError:
+        # None yet: the first study makes one.
+        return
+    if shared:
+        yield Finding("warn", "Ray's token", f"other users may read {path}; run: chmod 600 {path}")
+    else:
+        yield Finding("ok", "Ray's token", f"{path}, for this user alone")
 
 
 def _disk(out: Path) -> Finding:

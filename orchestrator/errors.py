@@ -3,10 +3,10 @@
 OrchestrateError                 what the user should read; never shown with a traceback (but for --debug)
 ├── UserError          exit 2    something the user wrote or asked is wrong; nothing was changed
 │   ├── StudyInvalid             the study file: all its problems at once
+│   ├── ProfileInvalid           a cluster's profile: all its problems at once
 │   ├── StudyChanged             the output folder belongs to a changed study
 │   ├── StudyLocked              another driver works on this study
 │   ├── StudyMissing             no such study in the output folder
-│   ├── LedgerDamaged            the ledger is not readable where it must be
 │   └── Unavailable              data, a store or a cluster that must be there is not
 ├── StudyFailed        exit 1    the study ran, and something that it needed to finish failed
 └── Interrupted        exit 130  Ctrl-C or a preemption; everything finished is kept
@@ -50,9 +50,20 @@ class StudyInvalid(UserError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        count = len(self.problems)
-        head = f"{count} problem{'s' if count != 1 else ''} in the study; nothing was run"
-        super().__init__("\n".join([*(str(p) for p in self.problems), head]))
+        super().__init__(_summed(self.problems, "the study; nothing was run"))
+
+
+class ProfileInvalid(UserError):
+    """A cluster's profile with problems, all of them collected."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(_summed(self.problems, "the profile; nothing was submitted"))
+
+
+def _summed(problems: Sequence[Problem], where: str) -> str:
+    head = f"{len(problems)} problem{'s' if len(problems) != 1 else ''} in {where}"
+    return "\n".join([*(str(p) for p in problems), head])
 
 
 class StudyChanged(UserError):
@@ -64,10 +75,6 @@ class StudyLocked(UserError):
 
 
 class StudyMissing(UserError):
-    pass
-
-
-class LedgerDamaged(UserError):
     pass
 
 

@@ -98,6 +98,18 @@ class _SeenTrials:
         return getattr(self._full, name)
 
 
+class _ArmTPE(TPESampler):
+    """TPE that knows the space. Optuna's own finds it anew for every question, from all trials so far."""
+
+    def __init__(self, space: Mapping[str, BaseDistribution], *, seed: int, n_startup_trials: int) -> None:
+        super().__init__(seed=seed, n_startup_trials=n_startup_trials)
+        # Sorted as Optuna's own, which draws in this order.
+        self._known = {name: d for name, d in sorted(space.items()) if not d.single()}
+
+    def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return dict(self._known)
+
+
 class ArmSearch:
     """The search of one arm. Configurations are numbered 0, 1, ... as they are asked for."""
 
@@ -119,6 +131,8 @@ class ArmSearch:
         )
         self._trials: list[int] = []
         """Optuna's trial ids, by configuration number."""
+        self._points: set[frozenset[tuple[str, Value]]] = set()
+        """The free parameters of the configurations so far."""
         self._grid = self._grid_points() if search.sampler == "grid" else []
 
     def _grid_points(self) -> list[dict[str, Value]]:
@@ -129,12 +143,8 @@ class ArmSearch:
             random.Random(_seed("grid", self._search.sampler_seed, self._name)).shuffle(points)
         return points
 
-    def ask(self, known: list[Params]) -> Params | None:
-        """The parameters of the next configuration, all of the arm's space; None: nothing new is left.
-
-        Args:
-            known: parameters of the configurations so far, by number.
-        """
+    def ask(self) -> Params | None:
+        """The parameters of the next configuration, all of the arm's space; None: nothing new is left."""
         number = len(self._trials)
         if self._search.sampler == "grid":
             if number >= len(self._grid):
@@ -143,15 +153,16 @@ class ArmSearch:
             self._create(free)
             return {**self._fixed, **free}
         size = space_size(self._arm.space)
-        if size is not None and len(known) >= size:
+        if size is not None and number >= size:
             return None
         for attempt in range(_DUPLICATES):
             self._study.sampler = self._sampler(number, attempt)
             trial = self._study.ask(self._free)
-            params = {**self._fixed, **trial.params}
-            if params not in known:
+            point = _point(trial.params)
+            if point not in self._points:
+                self._points.add(point)
                 self._trials.append(trial._trial_id)
-                return params
+                return {**self._fixed, **trial.params}
             self._study.tell(trial, state=TrialState.FAIL)
         return None
 
@@ -174,13 +185,15 @@ class ArmSearch:
             trial_id=-1,
         )
         storage = self._study._storage
+        self._points.add(_point(free))
         self._trials.append(storage.create_new_trial(self._study._study_id, template_trial=template))
 
     def _sampler(self, number: int, attempt: int) -> BaseSampler:
         seed = _seed("ask", self._search.sampler_seed, self._name, number, attempt)
         if self._search.sampler == "random":
             return RandomSampler(seed=seed)
-        return TPESampler(seed=seed, n_startup_trials=min(10, max(3, self._search.trials // 3)))
+        startup = min(10, max(3, self._search.trials // 3))
+        return _ArmTPE(self._free, seed=seed, n_startup_trials=startup)
 
     def report(self, number: int, step: int, value: float) -> None:
         """An intermediate value of a running configuration."""
@@ -206,6 +219,10 @@ class ArmSearch:
             self._study.tell(trial.number, value)
         else:
             self._study.tell(trial.number, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
+
+
+def _point(free: Mapping[str, Value]) -> frozenset[tuple[str, Value]]:
+    return frozenset(free.items())
 
 
 def _axis(term: Term) -> list[Value]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -16,15 +18,42 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from orchestrator.campaign.campaign import Campaign, Outcome, TrialRequest
-from orchestrator.execution.trial import OUTCOME, REPORTS
+from orchestrator.execution.packing import Packing
+from orchestrator.execution.trial import DISK_FULL, MEMORY, OUTCOME, REPORTS, UNSEEN, timeout_file
+from orchestrator.execution.workers import KeptWorkers, survive_memory_monitor
+
+_LOW_MEMORY = "low on memory"
+"""In what Ray says of a worker that its memory monitor ended."""
+
+
+@dataclass
+class _Attempt:
+    """An attempt at a trial of ours that a Ray trial runs."""
+
+    key: str
+    number: int
+    folder: Path
+    gpus: float
+    started: float | None = None
+    """When its worker began with it."""
+    memory: tuple[int, int] = (0, 0)
+    node: str = ""
+    """Where its worker runs, once that has reported."""
+    death: str = ""
+    """What Ray says of its worker's end."""
 
 
 class Bridge:
     """Which Ray trial runs which trial of ours.
 
     Args:
-        payload: what a worker is sent for a request.
-        interrupted: whether the user wants to stop; from then on nothing is started or recorded.
+        payload: what a worker is sent for a request, ``resources`` and ``folder`` among it.
+        interrupted: whether the study has to stop; from then on nothing is started or recorded.
+        halt: stops the study, for a reason that is given in words.
+        packing: learns what trials need of a GPU.
+        room: whether one more trial finds room now beside those in flight, by their GPU shares. Tune is given
+            no trial that could not start: it would stand in the ledger as started.
+        slots: trials side by side, at the moment.
     """
 
     def __init__(
@@ -33,13 +62,21 @@ class Bridge:
         payload: Callable[[TrialRequest], dict[str, Any]],
         interrupted: Callable[[], bool],
         clock: Callable[[], float],
+        halt: Callable[[str], None],
+        packing: Packing,
+        room: Callable[[list[float]], bool] = lambda _: True,
+        slots: Callable[[], int] = lambda: 1,
     ) -> None:
         self.campaign = campaign
         self.interrupted = interrupted
         self._payload = payload
         self._clock = clock
-        self._keys: dict[str, str] = {}
-        self._started: dict[str, float] = {}
+        self._halt = halt
+        self._packing = packing
+        self._room = room
+        self._slots = slots
+        self._limit = campaign.spec.execution.time_limit
+        self._attempts: dict[str, _Attempt] = {}
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         """Tune pickles its searcher for a resume that never happens: the ledger is the record."""
@@ -48,42 +85,121 @@ class Bridge:
     def __deepcopy__(self, memo: dict[int, Any]) -> Bridge:
         return self
 
+    @property
+    def shares(self) -> list[float]:
+        """GPUs of each trial in flight."""
+        return [attempt.gpus for attempt in self._attempts.values()]
+
+    def slots(self) -> int:
+        """Trials side by side, at the moment."""
+        return self._slots()
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.interrupted():
+            # With None, Tune would wait ten minutes for a trial where none is running.
+            return str(Searcher.FINISHED)
+        if not self._room(self.shares):
             return None
         request = self.campaign.next_trial()
         if request is None:
             return str(Searcher.FINISHED) if self.campaign.done else None
-        self._keys[trial_id] = request.key
-        self._started[trial_id] = self._clock()
-        return self._payload(request)
+        payload = self._payload(request)
+        self._attempts[trial_id] = _Attempt(
+            request.key, request.attempt, Path(payload["folder"]), payload["resources"]["gpu"]
+        )
+        return payload
+
+    def started(self, trial_id: str) -> None:
+        """A worker begins with the trial."""
+        if trial_id in self._attempts:
+            self._attempts[trial_id].started = self._clock()
 
     def report(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether the trial must stop."""
+        attempt = self._attempts[trial_id]
+        attempt.node = f"{result.get('hostname', '')} ({result.get('node_ip', '')})"
+        if MEMORY in result:
+            needed, total = json.loads(result[MEMORY])
+            attempt.memory = needed, total
         reports = json.loads(result.get(REPORTS) or "[]")
-        stop = [self.campaign.report(self._keys[trial_id], r["epoch"], r["metrics"]) for r in reports]
+        stop = [self.campaign.report(attempt.key, r["epoch"], r["metrics"]) for r in reports]
         return any(stop)
 
+    def died(self, trial_id: str, said: str) -> None:
+        """Ray says of the trial's worker that it is dead, and why."""
+        if trial_id in self._attempts:
+            self._attempts[trial_id].death = said
+
     def complete(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
-        if trial_id not in self._keys or self.interrupted():
+        if trial_id not in self._attempts or self.interrupted():
             return
         if result and OUTCOME in result:
             # A last message goes past the scheduler; it may hold the last epochs.
             self.report(trial_id, result)
-        key = self._keys.pop(trial_id)
-        seconds = self._clock() - self._started[trial_id]
+        attempt = self._attempts.pop(trial_id)
         text = (result or {}).get(OUTCOME)
-        outcome = json.loads(text) if text else None
-        if outcome is None and not error:
-            self.campaign.finish(key, Outcome("stopped", {}, seconds))
-        elif outcome is None:
-            reason = "its worker went away before it ended (killed, out of memory, or its node lost)"
-            self.campaign.finish(key, Outcome("failed", {}, seconds, "lost", reason))
-        elif outcome["state"] == "failed":
-            self.campaign.finish(key, Outcome("failed", {}, seconds, outcome["kind"], outcome["reason"]))
-        else:
-            said = tuple(outcome["notes"])
-            self.campaign.finish(key, Outcome("complete", outcome["metrics"], outcome["seconds"], notes=said))
+        said = json.loads(text) if text else None
+        if said is not None and said.get("kind") in (DISK_FULL, UNSEEN):
+            # No fault of the trial: it stays as it is, and goes on from its checkpoint.
+            self._halt(said["reason"])
+            return
+        outcome = self._outcome(attempt, said, error)
+        self.campaign.finish(attempt.key, replace(outcome, node=attempt.node))
+        self._packing.learn(self.campaign.record.trials[attempt.key])
+
+    def _outcome(self, attempt: _Attempt, said: dict[str, Any] | None, error: bool) -> Outcome:
+        seconds = 0.0 if attempt.started is None else self._clock() - attempt.started
+        needed, total = attempt.memory
+        if said is None and error:
+            return self._death(attempt, seconds)
+        if said is None:
+            return Outcome("stopped", {}, seconds, memory=needed, device_memory=total)
+        if said["state"] == "failed":
+            reason = said["reason"]
+            if said["kind"] == "out_of_memory":
+                reason += _advice(attempt.gpus)
+            return Outcome("failed", {}, seconds, said["kind"], reason)
+        notes = tuple(said["notes"])
+        return Outcome("complete", said["metrics"], said["seconds"], None, "", notes, needed, total)
+
+    def _death(self, attempt: _Attempt, seconds: float) -> Outcome:
+        """The worker is gone, and could not say why."""
+        if _LOW_MEMORY in attempt.death:
+            return Outcome("failed", {}, seconds, "out_of_memory", _first_sentences(attempt.death))
+        file = timeout_file(attempt.folder, attempt.number)
+        if self._limit is not None and (_holds_something(file) or seconds >= self._limit):
+            where = "; its worker could not say where it stood"
+            if _holds_something(file):
+                where = f"; where it stood is in {Path(*file.parts[-3:])}"
+            reason = f"it took longer than execution.time_limit = {self._limit:g} s{where}"
+            return Outcome("failed", {}, seconds, "timed_out", reason)
+        where = f" on {attempt.node}" if attempt.node else ""
+        why = "killed, crashed, out of memory, or its node lost"
+        reason = f"its worker{where} went away before it ended ({why})"
+        return Outcome("failed", {}, seconds, "lost", reason)
+
+
+def _advice(gpus: float) -> str:
+    """What helps a trial that ran out of memory on so many GPUs."""
+    if gpus >= 1:
+        return "; it had a whole GPU: it needs a smaller training.batch_size or model, or a larger GPU"
+    if gpus > 0:
+        return f"; it had {gpus:g} of a GPU: another attempt gets {min(1.0, 2 * gpus):g}"
+    return ""
+
+
+def _first_sentences(text: str) -> str:
+    """What Ray says, without its advice and its table of processes."""
+    lines = text.strip().splitlines()
+    found = next((i for i, line in enumerate(lines) if _LOW_MEMORY in line), 0)
+    return "ended by Ray's memory monitor: " + " ".join(lines[found : found + 2])[:300]
+
+
+def _holds_something(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except OSError:
+        return False
 
 
 class CampaignSearcher(Searcher):
@@ -112,36 +228,52 @@ class CampaignScheduler(FIFOScheduler):
     """Stops what the campaign says is to stop.
 
     Args:
-        slots: trials side by side.
+        keep: whether workers wait for further trials. Not where a trial may take more of a GPU than another:
+            a waiting worker keeps its own share.
     """
 
-    def __init__(self, bridge: Bridge, slots: int) -> None:
+    def __init__(self, bridge: Bridge, *, keep: bool = True) -> None:
         super().__init__()
         self._bridge = bridge
-        self._slots = slots
-        self._keeping = False
+        self._kept = KeptWorkers(bridge.slots if keep else lambda: 0)
+        self._flying: dict[str, Trial] = {}
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         super().on_trial_add(tune_controller, trial)
-        if not self._keeping:
-            self._keeping = True
-            keep_workers(tune_controller, trial.placement_group_factory, self._slots)
+        survive_memory_monitor(tune_controller)
+        self._kept.begun(tune_controller, trial.trial_id, trial.placement_group_factory)
+        self._flying[trial.trial_id] = trial
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        # Tune tells nobody of a trial that was to use a worker again, and found it still busy.
+        for trial in [each for each in self._flying.values() if each.status == Trial.ERROR]:
+            self._ended(tune_controller, trial)
+            self._bridge.complete(trial.trial_id, None, True)
+        return super().choose_trial_to_run(tune_controller)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         stop = self._bridge.report(trial.trial_id, result)
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        self._ended(tune_controller, trial)
+        super().on_trial_complete(tune_controller, trial, result)
 
-def keep_workers(controller: Any, resources: Any, count: int) -> None:
-    """Let Tune keep so many workers for the trials to come, whether or not the next ones are known yet.
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self._bridge.died(trial.trial_id, _error_text(trial))
+        self._ended(tune_controller, trial)
+        super().on_trial_error(tune_controller, trial)
 
-    Where several trials end at the same moment and nothing is queued, Tune keeps one of their workers and
-    ends the others; the next trials then wait for that one, or for a new process that loads torch again.
-    Tune has no setting for it. A version of Tune without this cache is as slow as it was.
-    """
-    cache = getattr(getattr(controller, "_tune_controller", controller), "_actor_cache", None)
-    if cache is not None:
-        cache.increase_max(resources, count)
+    def _ended(self, tune_controller: Any, trial: Trial) -> None:
+        self._flying.pop(trial.trial_id, None)
+        self._kept.ended(tune_controller, trial.trial_id)
+
+
+def _error_text(trial: Trial) -> str:
+    try:
+        return Path(trial.error_file).read_text()
+    except (OSError, TypeError):
+        return ""
 
 
 class InterruptStopper(Stopper):

@@ -11,11 +11,14 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import Unavailable
+from orchestrator.execution.lifeline import Knock, Lifeline, bury, local_ailment
 from orchestrator.execution.provenance import processors
 
 _QUIET = {
@@ -28,7 +31,37 @@ _QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     # The ledger is the record; Tune's own snapshot is never read, so it need not be written.
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    # How many trials may wait is decided here, by what the cluster holds at the moment.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",
 }
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray's switch for systems where it runs on one machine alone: everything it starts then listens on the
+loopback address, where it otherwise listens to all the world, even for ``_node_ip_address="127.0.0.1"``."""
+_LOOK_SECONDS = 3.0
+
+
+class Machines:
+    """What the cluster has at the moment: nodes leave and join while a study runs."""
+
+    def __init__(
+        self, nodes: Callable[[], list[dict[str, Any]]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._nodes = nodes
+        self._clock = clock
+        self._look()
+
+    def __call__(self) -> tuple[float, float]:
+        """CPUs and GPUs of the nodes that are alive; looked up every few seconds, as it is asked often."""
+        if self._clock() - self._looked >= _LOOK_SECONDS:
+            self._look()
+        return self.cpus, self.gpus
+
+    def _look(self) -> None:
+        alive = [node["Resources"] for node in self._nodes() if node["Alive"]]
+        self.nodes = len(alive)
+        self.cpus = sum(resources.get("CPU", 0.0) for resources in alive)
+        self.gpus = sum(resources.get("GPU", 0.0) for resources in alive)
+        self._looked = self._clock()
 
 
 @dataclass(frozen=True)
@@ -37,24 +70,57 @@ class Cluster:
 
     address: str
     """``local``, or the address of a running cluster."""
-    cpus: float
-    gpus: float
-    nodes: int
+    machines: Machines
 
 
-def _require_writable_token_path() -> None:
-    """Ray writes an access token under the home folder; where that cannot be written, use a private one."""
-    if os.environ.get("RAY_AUTH_TOKEN_PATH"):
+def prepare(address: str | None) -> None:
+    """Set what Ray reads when it is imported; to be called before anything imports it.
+
+    Args:
+        address: as for :func:`connect`.
+    """
+    local = {} if named(address) else _LOOPBACK
+    for name, value in {**_QUIET, **local}.items():
+        os.environ.setdefault(name, value)
+
+
+def named(address: str | None) -> str | None:
+    """The address of the cluster that others run; None: a local one will be started."""
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
+def _require_private_token() -> None:
+    """A token for Ray that this user alone can read: in the home folder, else in a folder of its own.
+
+    Ray would write one in the home folder that others may read, and end where it cannot write there.
+    """
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return
     home = Path(os.environ.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111
-    if (home / ".ray").is_dir() and os.access(home / ".ray", os.W_OK):
+    if (home / ".ray" / "auth_token").exists():
         return
-    if not (home.is_dir() and os.access(home, os.W_OK)):
-        # Readable by this user alone, like the folder that holds it.
+    try:
+        (home / ".ray").mkdir(exist_ok=True)
+        _write_token(home / ".ray" / "auth_token")
+    except FileExistsError:
+        # Another study of this user began at the same moment.
+        return
+    except OSError:
         token = Path(tempfile.mkdtemp(prefix="orchestrate-")) / "ray_token"
-        token.write_text(secrets.token_hex(32))
+        _write_token(token)
         atexit.register(shutil.rmtree, token.parent, ignore_errors=True)
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+
+
+def _write_token(path: Path) -> None:
+    """Never seen half written. Raises: FileExistsError where there is one already."""
+    number, name = tempfile.mkstemp(dir=path.parent)
+    try:
+        os.write(number, secrets.token_hex(32).encode())
+        Path(path).hardlink_to(name)
+    finally:
+        os.close(number)
+        Path(name).unlink()
 
 
 def _require_answer(address: str) -> None:
@@ -105,24 +171,29 @@ def _no_collection() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def connect(address: str | None, *, cpus: float | None = None) -> Iterator[Cluster]:
+def connect(
+    address: str | None, *, cpus: float | None = None, lost: Callable[[str], None] | None = None
+) -> Iterator[Cluster]:
     """A connection to Ray for the time of a study.
 
     Args:
         address: of a running cluster (``auto``, ``host:port``, ``ray://...``); None: ``RAY_ADDRESS``, else a
             local cluster that is stopped at the end.
         cpus: processors of a local cluster; None: all of this machine's.
+        lost: called with the reason, in another thread, where the cluster dies meanwhile; nothing that asks
+            Ray can be relied upon then. A local cluster is buried first.
     Raises: Unavailable where the named cluster does not answer.
     """
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    _require_writable_token_path()
+    prepare(address)
+    address = named(address)
     if address:
         _require_answer(address)
         _offer_token()
+    else:
+        _require_private_token()
     import ray
 
+    _hush()
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
@@ -131,6 +202,8 @@ def connect(address: str | None, *, cpus: float | None = None) -> Iterator[Clust
         else:
             count = max(1, int(cpus or processors()))
             ray.init(
+                # Without a word Ray would join whatever cluster was started on this machine by hand.
+                address="local",
                 num_cpus=count,
                 include_dashboard=False,
                 log_to_driver=False,
@@ -142,8 +215,44 @@ def connect(address: str | None, *, cpus: float | None = None) -> Iterator[Clust
             raise
         raise Unavailable(_no_cluster(address, str(error).splitlines()[0])) from error
     try:
-        total = ray.cluster_resources()
-        yield Cluster(address or "local", total.get("CPU", 0.0), total.get("GPU", 0.0), len(ray.nodes()))
+        with _lifeline(address, lost):
+            yield Cluster(address or "local", Machines(ray.nodes))
     finally:
         with _no_collection():
             ray.shutdown()
+
+
+def _hush() -> None:
+    """Send what Ray prints of its own accord to its logger: pages of its core's log where a node ends.
+
+    What it means for a study is said in the study's words, and the pages stand in Ray's own log files.
+    """
+    from ray._private import worker
+
+    def note(data: dict[str, Any], *_: object, **__: object) -> None:
+        logging.getLogger("ray").warning("\n".join(data.get("lines", [])))
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = note
+
+
+def _lifeline(
+    address: str | None, lost: Callable[[str], None] | None
+) -> contextlib.AbstractContextManager[object]:
+    """What calls ``lost`` where the cluster dies; nothing, where Ray does not name its processes."""
+    import ray
+
+    if lost is None:
+        return contextlib.nullcontext()
+    if address:
+        if not ray.is_initialized() or address.startswith("ray://"):
+            return contextlib.nullcontext()
+        return Lifeline(Knock(ray.get_runtime_context().gcs_address).ailment, lost, _LOOK_SECONDS)
+    node = getattr(getattr(getattr(ray, "_private", None), "worker", None), "_global_node", None)
+    processes = getattr(node, "all_processes", {})
+
+    def mourn(reason: str) -> None:
+        bury(processes)
+        lost(reason)
+
+    return Lifeline(lambda: local_ailment(processes), mourn)

@@ -14,11 +14,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.campaign.budget import end_reason
 from orchestrator.campaign.objective import meets_guard
 from orchestrator.campaign.record import ArmRecord, ConfigurationRecord, StudyRecord
+from orchestrator.campaign.standing import confirms_planned
 from orchestrator.execution.forecast import seconds_left
+from orchestrator.execution.sparing import Sparing
 from orchestrator.study import terms
-from orchestrator.study.regimes import regimes
 from orchestrator.study.spec import StudySpec
 
 
@@ -59,10 +61,10 @@ class Display:
         self._began = time.monotonic()
         self._slots = 0
         self._seeds = len(spec.search.seeds)
-        self._regimes = regimes(spec)
         self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._plain = plain or not self._console.is_terminal
+        self._seconds_left = Sparing(lambda: seconds_left(spec, record, self._slots))
 
     def starting(self, *, resumed: bool, study_dir: Path) -> None:
         word = "going on with" if resumed else "starting"
@@ -73,9 +75,27 @@ class Display:
         self._line(f"Ray is up; {slots} trial{'s' if slots != 1 else ''} side by side")
         if not self._plain:
             self._live = Live(
-                console=self._console, get_renderable=self._table, refresh_per_second=4, transient=True
+                console=self._console,
+                get_renderable=Sparing(self._table),
+                refresh_per_second=4,
+                transient=True,
             )
             self._live.start()
+
+    def resized(self, slots: int) -> None:
+        """Nodes have left or joined."""
+        if slots == self._slots:
+            return
+        self._slots = slots
+        self._line(
+            f"the cluster has changed; now {slots} trial{'s' if slots != 1 else ''} side by side"
+            if slots
+            else "no node of the cluster has room for a trial; waiting for one to join (Ctrl-C stops)"
+        )
+
+    def say(self, text: str) -> None:
+        """A line of its own, from whichever thread."""
+        self._line(text)
 
     def close(self) -> None:
         if self._live is not None:
@@ -96,26 +116,35 @@ class Display:
             if trial.stage == "confirm":
                 self._line(f"{trial.arm} {trial.place} seed {trial.seed} {event['state']}{self._left()}")
         elif kind == "settled" and self._plain:
-            configuration = self._record.arms[event["arm"]].configurations[event["number"]]
+            arm = self._record.search_of(event)
+            configuration = arm.configurations[event["number"]]
             what = (
                 event["reason"] if event["state"] != "complete" else value_text(event["value"], self._seeds)
             )
             self._line(
-                f"{event['arm']} #{event['number']} {event['state']} ({params_text(configuration.params)})"
+                f"{arm.label} #{event['number']} {event['state']} ({params_text(configuration.params)})"
                 f": {what}{self._left()}"
             )
         elif kind == "selected":
             what = value_text(event["value"], self._seeds)
             self._line(
-                f"{event['arm']}: chosen {params_text(event['params'])}" + (f" ({what})" if what else "")
+                f"{self._record.search_of(event).label}: chosen {params_text(event['params'])}"
+                + (f" ({what})" if what else "")
             )
+        elif kind == "reopened":
+            trial = self._record.trials[event["key"]]
+            self._line(f"{trial.arm} {trial.place} seed {trial.seed}: {event['reason']}")
         elif kind == "skipped":
             self._line(f"{event['arm']}: not trained in {event['regime']}: {event['reason']}")
         elif kind == "unselected":
-            self._line(f"{event['arm']}: NO result: {event['reason']}")
+            self._line(f"{self._record.search_of(event).label}: NO result: {event['reason']}")
+        elif kind == "budget_spent":
+            arm = self._record.search_of(event)
+            reason = end_reason(event["limit"], event["allowed"])
+            self._line(f"{arm.label}: {reason}; going on with what is complete{self._left()}")
 
     def _left(self) -> str:
-        seconds = seconds_left(self._spec, self._record, self._slots)
+        seconds = self._seconds_left()
         return "" if seconds is None else f"  [about {clock_text(seconds)} left]"
 
     def _line(self, text: str) -> None:
@@ -130,9 +159,10 @@ class Display:
         for name in ("searched", "running", "done", "pruned", "failed", "confirmed"):
             table.add_column(name, justify="right")
         table.add_column("best so far")
-        for arm in list(self._record.arms.values()):
-            table.add_row(*self._row(arm))
-        seconds = seconds_left(self._spec, self._record, self._slots)
+        for first in list(self._record.arms.values()):
+            for arm in first.searches:
+                table.add_row(*self._row(arm))
+        seconds = self._seconds_left()
         left = "" if seconds is None else f", about {clock_text(seconds)} left"
         foot = (
             f"{clock_text(time.monotonic() - self._began)} elapsed{left}; Ctrl-C stops and keeps everything"
@@ -147,10 +177,10 @@ class Display:
         planned = terms.configurations(self._spec.arms[arm.name].space, self._spec.search.trials)
         confirmed = sum(t.state == "complete" for t in arm.confirm_trials)
         return [
-            arm.name,
+            arm.label,
             f"{settled}/{planned}" if planned > 1 else "-",
             *(str(states[state]) for state in ("running", "complete", "pruned", "failed")),
-            f"{confirmed}/{arm.confirm_planned(self._regimes, len(self._spec.confirm.seeds))}",
+            f"{confirmed}/{confirms_planned(self._spec, self._record, arm)}",
             arm.failure or self._best(arm, configurations),
         ]
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from orchestrator.campaign.ledger import is_there
 from orchestrator.errors import StudyChanged
 from orchestrator.execution.lock import DriverLock
 from orchestrator.study.changes import changes
 from orchestrator.study.dump import to_yaml
 from orchestrator.study.loader import load_study
 from orchestrator.study.spec import StudySpec
+from orchestrator.tracking.store import without_credentials
 
 _STUDY = "study.yaml"
 
@@ -30,7 +33,7 @@ def claimed(spec: StudySpec, study_dir: Path, *, fresh: bool) -> Iterator[None]:
     with contextlib.ExitStack() as locks:
         locks.enter_context(DriverLock(study_dir))
         if fresh and (study_dir / _STUDY).exists():
-            aside = study_dir.with_name(f"{study_dir.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+            aside = _unused(study_dir.with_name(f"{study_dir.name}.{time.strftime('%Y%m%d-%H%M%S')}"))
             study_dir.rename(aside)
             locks.close()
             print(f"the earlier study is kept in {aside}")
@@ -41,14 +44,27 @@ def claimed(spec: StudySpec, study_dir: Path, *, fresh: bool) -> Iterator[None]:
         if frozen.exists() and _has_begun(study_dir):
             _require_unchanged(load_study(frozen), spec, study_dir)
         temporary = study_dir / f"{_STUDY}.new"
-        temporary.write_text(to_yaml(spec), encoding="utf-8")
+        temporary.write_text(to_yaml(_without_secrets(spec)), encoding="utf-8")
         temporary.replace(frozen)
         yield
 
 
+def _without_secrets(spec: StudySpec) -> StudySpec:
+    """What is kept has no password of a tracking server; a resume takes it from the file that it is given."""
+    if spec.tracking.uri is None:
+        return spec
+    tracking = dataclasses.replace(spec.tracking, uri=without_credentials(spec.tracking.uri))
+    return dataclasses.replace(spec, tracking=tracking)
+
+
+def _unused(path: Path) -> Path:
+    """The path, or where it is taken (a clock was set back, say) the first free one with a number."""
+    names = (path.name, *(f"{path.name}-{number}" for number in range(2, 1000)))
+    return next(found for name in names if not (found := path.with_name(name)).exists())
+
+
 def _has_begun(study_dir: Path) -> bool:
-    ledger = study_dir / "ledger.jsonl"
-    return ledger.exists() and ledger.stat().st_size > 0
+    return is_there(study_dir / "ledger.jsonl") or any((study_dir / "trials").glob("*"))
 
 
 def _require_unchanged(frozen: StudySpec, spec: StudySpec, study_dir: Path) -> None:

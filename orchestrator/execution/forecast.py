@@ -5,42 +5,52 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 
-from orchestrator.campaign.record import StudyRecord, TrialRecord
-from orchestrator.study.regimes import regimes
+from orchestrator.campaign.record import ArmRecord, StudyRecord, TrialRecord
+from orchestrator.campaign.standing import confirms_ended, confirms_planned, searches
+from orchestrator.study import terms
+from orchestrator.study.regimes import main_regime, regimes
 from orchestrator.study.spec import StudySpec
-from orchestrator.study.terms import space_size
 
 _ENOUGH = 4
 """Trials that must have ended before a time is named."""
 
 
 def trials_left(spec: StudySpec, record: StudyRecord) -> tuple[float, float]:
-    """Search and confirm trials that have not ended.
+    """Search and confirm trials that have not ended, over all arms and repeats.
 
     Configurations still to come are taken to need as many seeds as those that are settled needed.
     """
     search = confirm = 0.0
-    seeds = len(spec.search.seeds)
-    for name, arm in record.arms.items():
+    for arm in searches(spec, record):
         if arm.failure:
             continue
-        confirm += arm.confirm_planned(regimes(spec), len(spec.confirm.seeds)) - _ended(arm.confirm_trials)
-        if arm.selected is not None:
-            continue
-        size = space_size(spec.arms[name].space)
-        budget = min(spec.search.trials, size or spec.search.trials)
-        settled = [c for c in arm.configurations if c.state != "running"]
-        usual = sum(len(c.trials) for c in settled) / len(settled) if settled else (seeds + 1) / 2
-        search += (budget - len(arm.configurations)) * usual
-        for configuration in arm.configurations:
-            if configuration.state == "running":
-                search += max(0.5, usual - _ended(configuration.trials.values()))
+        confirm += confirms_planned(spec, record, arm) - confirms_ended(arm)
+        if arm.selected is None:
+            search += _search_left(spec, arm)
     return search, confirm
 
 
+def _search_left(spec: StudySpec, arm: ArmRecord) -> float:
+    """Search trials of one search that have not ended."""
+    settled = [c for c in arm.configurations if c.state != "running"]
+    seeds = len(spec.search.seeds)
+    usual = sum(len(c.trials) for c in settled) / len(settled) if settled else (seeds + 1) / 2
+    running = [c for c in arm.configurations if c.state == "running"]
+    left = sum(max(0.5, usual - _ended(c.trials.values())) for c in running)
+    if arm.spent is not None:
+        return left
+    to_come = terms.configurations(spec.arms[arm.name].space, spec.search.trials) - len(arm.configurations)
+    left += to_come * usual
+    if spec.budget.trials is not None:
+        left = min(left, max(0.0, spec.budget.trials - _ended(arm.search_trials)))
+    return left
+
+
 def seconds_left(spec: StudySpec, record: StudyRecord, slots: int) -> float | None:
-    """Wall seconds until the end at the speed so far; None while nothing has ended yet."""
-    search, _ = trials_left(spec, record)
+    """Wall seconds until the end at the speed so far; None while nothing has ended yet.
+
+    Where the budget limits seconds, searches are not reckoned with for longer than it lets them go on.
+    """
     ended = [t for t in record.trials.values() if t.ended is not None]
     if len(ended) < _ENOUGH:
         return None
@@ -55,15 +65,36 @@ def seconds_left(spec: StudySpec, record: StudyRecord, slots: int) -> float | No
     confirm = sum(
         count * _usual_seconds(record, regime, for_confirm) for regime, count in _confirms_left(spec, record)
     )
-    return (search * for_search + confirm) / max(slots, 1)
+    searching = _search_seconds_left(spec, record, for_search) / max(slots, 1)
+    if spec.budget.wall_seconds is not None:
+        worked = record.earlier_seconds + record.session_seconds
+        searching = min(searching, max(0.0, spec.budget.wall_seconds - worked))
+    return searching + confirm / max(slots, 1)
+
+
+def _search_seconds_left(spec: StudySpec, record: StudyRecord, usual: float) -> float:
+    """Device seconds that the searches still take."""
+    budget, total = spec.budget, 0.0
+    for arm in searches(spec, record):
+        if arm.failure or arm.selected is not None:
+            continue
+        seconds = _search_left(spec, arm) * usual
+        if budget.device_seconds is not None and arm.spent is None:
+            seconds = min(seconds, max(0.0, budget.device_seconds - arm.search_seconds))
+        total += seconds
+    return total
 
 
 def _confirms_left(spec: StudySpec, record: StudyRecord) -> Iterable[tuple[str, int]]:
     """Every regime, and its confirm trials that have not ended."""
-    arms = [arm for arm in record.arms.values() if not arm.failure]
     for regime in regimes(spec):
-        planned = len(spec.confirm.seeds) * sum(regime not in arm.skipped for arm in arms)
-        yield regime, planned - sum(_ended(arm.confirms.get(regime, {}).values()) for arm in arms)
+        left = 0
+        for arm in searches(spec, record):
+            first = record.arms.get(arm.name, arm)
+            if arm.failure or regime in first.skipped or (arm.repeat and regime != main_regime(spec)):
+                continue
+            left += len(spec.confirm.seeds) - _ended(arm.confirms.get(regime, {}).values())
+        yield regime, left
 
 
 def _usual_seconds(record: StudyRecord, regime: str, otherwise: float) -> float:

@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from orchestrator.redaction import redacted
+
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scipy", "scikit-learn")
 
 
@@ -66,5 +68,5 @@ def session_facts(command: Sequence[str]) -> dict[str, Any]:
         "versions": versions(),
         "commit": commit(),
         "hardware": hardware(),
-        "command": list(command),
+        "command": [redacted(word) for word in command],
     }

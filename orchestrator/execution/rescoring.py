@@ -13,6 +13,7 @@ from typing import Any
 
 from orchestrator.campaign.ledger import Ledger, read_events
 from orchestrator.campaign.record import StudyRecord, TrialRecord
+from orchestrator.campaign.standing import confirms_ended, confirms_planned, searches
 from orchestrator.errors import StudyFailed, Unavailable, UserError
 from orchestrator.execution.lock import DriverLock
 from orchestrator.execution.provenance import processors
@@ -58,6 +59,8 @@ def rescore(job: Rescoring) -> None:
         where = ", ".join([*job.scores, *(f"the set {name}" for name in added)])
         job.say(f"Adding {where} to {len(trials)} confirm trials; nothing is trained.")
         ledger = Ledger(path)
+        if ledger.word:
+            job.say(ledger.word)
         try:
             failures = _all(job, trials, scores, added, ledger, record)
         finally:
@@ -159,12 +162,10 @@ def _one_thread(threads: int) -> None:
 
 
 def _finished(job: Rescoring, record: StudyRecord) -> list[TrialRecord]:
-    planned, seeds = regimes(job.spec), len(job.spec.confirm.seeds)
-    for arm in record.arms.values():
-        wanted = arm.confirm_planned(planned, seeds)
-        if not arm.failure and sum(t.ended is not None for t in arm.confirm_trials) < wanted:
+    for arm in searches(job.spec, record):
+        if not arm.failure and confirms_ended(arm) < confirms_planned(job.spec, record, arm):
             raise UserError(
-                f"{job.study_dir}: the study is not finished (arm {arm.name} has not ended all its confirm "
+                f"{job.study_dir}: the study is not finished (arm {arm.label} has not ended all its confirm "
                 "trials); nothing was changed. Finish it first with orchestrate study"
             )
     complete = [t for t in record.trials.values() if t.stage == "confirm" and t.state == "complete"]

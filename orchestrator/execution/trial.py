@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import math
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,18 +15,34 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from orchestrator.execution.disk import full_disk, full_disk_text
+from orchestrator.execution.limit import Alarm
+from orchestrator.redaction import redacted
 from workloads.check import Misfit
 from workloads.contract import DataConfig, DataFacts, EpochReport, NoiseConfig, TrainingDiverged, TrialConfig
+
+if TYPE_CHECKING:
+    from workloads.training.device_memory import Gauge
 
 REPORTS = "reports"
 """Key of the epochs' reports in a message: JSON text, so that Tune neither flattens nor copies it."""
 OUTCOME = "outcome"
 """Key of the last report of an attempt: how it ended, JSON text."""
+MEMORY = "memory"
+"""Key of what the attempt needed of a GPU's memory so far: JSON text, [bytes, bytes of the GPU]."""
+DISK_FULL = "disk_full"
+"""Kind of an outcome that is no failure of the trial: the study stops until there is space again."""
+UNSEEN = "unseen"
+"""The same, of a node that does not share the study's folder."""
+DEVICE_VARIABLE = "ORCHESTRATE_DEVICE"
+"""Environment variable for tests of placement: a torch device for trials that have a GPU, such as ``cpu``."""
 _INTERVAL_SECONDS = 0.25
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+"""What CUDA, torch on the CPU and the operating system say."""
 
 
 def prepare(data: DataConfig, noise: NoiseConfig, root: Path, sources: Path) -> DataFacts:
@@ -53,16 +73,37 @@ def misfits(configs: Sequence[TrialConfig], facts: DataFacts) -> list[Misfit | N
 
 
 def request_of(
-    config: TrialConfig, key: str, *, trials: Path, data_root: Path, threads: int, gpus: float
+    config: TrialConfig,
+    key: str,
+    *,
+    trials: Path,
+    data_root: Path,
+    resources: Mapping[str, float],
+    attempt: int = 1,
+    time_limit: float | None = None,
+    confined: bool = False,
 ) -> dict[str, Any]:
-    """What travels to the worker: plain values only."""
+    """What travels to the worker: plain values only.
+
+    Args:
+        resources: ``cpu`` and ``gpu`` of this attempt.
+        time_limit: seconds that the attempt may work.
+        confined: keep the process within its share of a GPU's memory.
+    """
     return {
         "config": config.to_dict(),
         "folder": str(trials / key),
         "data_root": str(data_root),
-        "threads": threads,
-        "device": "cuda" if gpus > 0 else "cpu",
+        "resources": dict(resources),
+        "attempt": attempt,
+        "time_limit": time_limit,
+        "confined": confined,
     }
+
+
+def timeout_file(folder: Path, attempt: int) -> Path:
+    """Where an attempt stood when its time was up."""
+    return folder / f"timeout-{attempt}.txt"
 
 
 def train(request: dict[str, Any]) -> None:
@@ -70,31 +111,85 @@ def train(request: dict[str, Any]) -> None:
 
     So the worker lives on for the next trial, and the driver learns the reason in words.
     """
-    from workloads import run
-
     folder = Path(request["folder"])
-
-    reporter = _Reporter(tune.report)
+    if not folder.parent.is_dir():
+        # Before anything is made there: it would be lost to everyone else.
+        return tune.report({OUTCOME: json.dumps(_unseen(folder.parent)), "done": True})
+    # How long Tune waits for a stopped trial to leave this process before it gives up on the next one: two
+    # seconds pass quickly on a busy machine.
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")
+    alarm = Alarm(timeout_file(folder, request["attempt"]), request["time_limit"])
+    reporter = _Reporter(tune.report, alarm=alarm)
     try:
+        # Loading torch takes long on a busy machine, and is no work of the trial.
+        importlib.import_module("workloads.protocols.trials")
+        with alarm:
+            outcome = _run(request, folder, reporter)
+    except Exception as error:
+        outcome = _failure(error, folder)
+    except SystemExit as error:
+        if reporter.stopped:
+            raise
+        # Whoever calls sys.exit in a loss means this trial, not the worker.
+        outcome = _failure(error, folder)
+    # `done` ends the trial with this report; without it Tune would ask once more.
+    tune.report({**reporter.message(), OUTCOME: json.dumps(outcome), "done": True})
+
+
+def _unseen(folder: Path) -> dict[str, Any]:
+    """The outcome on a node without the study's folder, which the driver has made."""
+    reason = (
+        f"the worker on {socket.gethostname()} cannot see {folder}: every node of a cluster must share the "
+        f"output folder (--out), under the same path"
+    )
+    return {"state": "failed", "kind": UNSEEN, "reason": reason, "metrics": {}}
+
+
+def _run(request: dict[str, Any], folder: Path, reporter: _Reporter) -> dict[str, Any]:
+    """Train and measure; the outcome."""
+    from workloads import run
+    from workloads.training.device_memory import Gauge
+
+    config = TrialConfig.from_dict(request["config"])
+    share = request["resources"]["gpu"]
+    device = _device(share)
+    with Gauge(device, share, confined=request["confined"]) as gauge:
+        reporter.gauge = gauge
         result = run.run(
-            TrialConfig.from_dict(request["config"]),
+            config,
             reporter.take,
             folder=folder,
             data_root=Path(request["data_root"]),
-            device=request["device"],
-            threads=request["threads"],
+            device=device,
+            threads=max(1, math.floor(request["resources"]["cpu"])),
         )
-        outcome: Mapping[str, Any] = {
-            "state": "complete",
-            "metrics": _finite(result.metrics),
-            "seconds": result.train_seconds + result.evaluation_seconds,
-            "notes": list(result.notes),
-        }
-    except Exception as error:
-        outcome = {"state": "failed", "kind": _kind(error), "reason": _reason(error), "metrics": {}}
-        _write_traceback(folder)
-    # `done` ends the trial with this report; without it Tune would ask once more.
-    tune.report({REPORTS: json.dumps(reporter.waiting), OUTCOME: json.dumps(outcome), "done": True})
+        reporter.note_memory()
+    return {
+        "state": "complete",
+        "metrics": _finite(result.metrics),
+        "seconds": result.train_seconds + result.evaluation_seconds,
+        "notes": [redacted(note) for note in result.notes],
+    }
+
+
+def _device(share: float) -> str:
+    """The torch device of a trial.
+
+    Raises: RuntimeError where Ray gave it a GPU and torch cannot use one.
+    """
+    if share <= 0:
+        return "cpu"
+    named = os.environ.get(DEVICE_VARIABLE)
+    if named:
+        return named
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RuntimeError(
+            f"the trial was given a GPU, and torch {torch.__version__} finds none on {socket.gethostname()} "
+            f"(a build without CUDA, or no driver); set resources.gpu: 0 to train on CPUs"
+        )
+    return "cuda"
 
 
 class _Reporter:
@@ -105,19 +200,44 @@ class _Reporter:
     """
 
     def __init__(
-        self, send: Callable[[dict[str, Any]], None], clock: Callable[[], float] = time.monotonic
+        self,
+        send: Callable[[dict[str, Any]], None],
+        clock: Callable[[], float] = time.monotonic,
+        alarm: Alarm | None = None,
     ) -> None:
         self._send = send
         self._clock = clock
+        self._alarm = alarm
         self._sent = clock()
+        self._memory: tuple[int, int] | None = None
         self.waiting: list[dict[str, Any]] = []
+        self.stopped = False
+        """Whether Tune has ended the trial."""
+        self.gauge: Gauge | None = None
+        """Says what the process needs of a GPU's memory, where it has one."""
 
     def take(self, report: EpochReport) -> None:
         self.waiting.append({"epoch": report.epoch, "metrics": _finite(report.metrics)})
         if self._clock() - self._sent >= _INTERVAL_SECONDS:
-            self._send({REPORTS: json.dumps(self.waiting)})
+            self.note_memory()
+            message = self.message()
             self.waiting = []
+            try:
+                # Waits until the driver has dealt with it.
+                with self._alarm.paused() if self._alarm else contextlib.nullcontext():
+                    self._send(message)
+            except SystemExit:
+                self.stopped = True
+                raise
             self._sent = self._clock()
+
+    def note_memory(self) -> None:
+        self._memory = self.gauge.read() if self.gauge else None
+
+    def message(self) -> dict[str, Any]:
+        """What was not sent yet."""
+        known = {} if self._memory is None else {MEMORY: json.dumps(self._memory)}
+        return {REPORTS: json.dumps(self.waiting), **known}
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -125,23 +245,35 @@ def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
     return {k: v for k, v in metrics.items() if math.isfinite(v)}
 
 
-def _kind(error: Exception) -> str:
+def _failure(error: BaseException, folder: Path) -> dict[str, Any]:
+    """The outcome of an attempt that an error ended."""
+    full = full_disk(error)
+    if full is not None:
+        return {"state": "failed", "kind": DISK_FULL, "reason": full_disk_text(full, folder), "metrics": {}}
+    _write_traceback(folder)
+    return {"state": "failed", "kind": _kind(error), "reason": _reason(error), "metrics": {}}
+
+
+def _kind(error: BaseException) -> str:
     if isinstance(error, TrainingDiverged):
         return "diverged"
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
         return "out_of_memory"
     return "exception"
 
 
-def _reason(error: Exception) -> str:
-    first = str(error).strip().splitlines()
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return redacted(f"SystemExit: the loss, or something that it uses, called sys.exit({error.code!r})")
+    # Before anything is cut off: half a secret would not be known as one.
+    first = redacted(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {first[0] if first else ''}"[:300]
 
 
 def _write_traceback(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        (folder / "error.txt").write_text(redacted(traceback.format_exc()), encoding="utf-8")
     except OSError:
         # A full disk must not hide the error itself, which is on its way to the driver.
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 import time
 from collections.abc import Callable
@@ -14,43 +13,63 @@ from ray import tune
 
 from orchestrator.campaign.campaign import Campaign, TrialRequest
 from orchestrator.execution.adapter import Bridge, CampaignScheduler, CampaignSearcher, InterruptStopper
+from orchestrator.execution.limit import Watch
+from orchestrator.execution.packing import Packing, has_room, slots
 from orchestrator.execution.trial import request_of, train
 
 
 def fit(
-    campaign: Campaign, study_dir: Path, data_root: Path, slots: int, interrupted: Callable[[], bool]
+    campaign: Campaign,
+    study_dir: Path,
+    data_root: Path,
+    machines: Callable[[], tuple[float, float]],
+    interrupted: Callable[[], bool],
+    halt: Callable[[str], None],
 ) -> None:
-    """Train until the campaign is done or the user interrupts.
+    """Train until the campaign is done or the study has to stop.
 
     Args:
-        slots: trials side by side.
+        machines: CPUs and GPUs of the cluster at the moment; nodes may leave and join.
+        halt: stops the study, for a reason that is given in words.
     """
-    wanted = campaign.spec.resources
+    wanted, execution = campaign.spec.resources, campaign.spec.execution
+    packing = Packing(wanted, campaign.record.trials.values())
+    packed = wanted.gpu == "auto"
+
+    trials = (study_dir / "trials").resolve()
+    # A worker that does not find it runs on a node that does not share the folder.
+    trials.mkdir(exist_ok=True)
+
+    def room(shares: list[float]) -> bool:
+        return has_room(shares, *machines(), wanted, execution.max_concurrent)
+
+    def most() -> int:
+        return slots(*machines(), wanted, execution.max_concurrent)
 
     def payload(request: TrialRequest) -> dict[str, Any]:
         return request_of(
             request.config,
             request.key,
-            trials=(study_dir / "trials").resolve(),
+            trials=trials,
             data_root=data_root,
-            threads=max(1, math.floor(wanted.cpu)),
-            gpus=wanted.most_gpu,
+            resources={"cpu": wanted.cpu, "gpu": packing.gpus(campaign.record.trials[request.key])},
+            attempt=request.attempt,
+            time_limit=execution.time_limit,
+            confined=packed,
         )
 
-    bridge = Bridge(campaign, payload, interrupted, time.monotonic)
+    bridge = Bridge(campaign, payload, interrupted, time.monotonic, halt, packing, room, most)
     storage = (study_dir / "ray").resolve()
     # Tune's own files are never read back: a resume builds a fresh Tuner from the ledger.
     shutil.rmtree(storage, ignore_errors=True)
     storage.mkdir(parents=True)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    resources = {"cpu": wanted.cpu, "gpu": wanted.most_gpu}
     tuner = tune.Tuner(
-        tune.with_resources(train, resources),
+        tune.with_resources(train, placement),
         tune_config=tune.TuneConfig(
             search_alg=CampaignSearcher(bridge),
-            scheduler=CampaignScheduler(bridge, slots),
+            scheduler=CampaignScheduler(bridge, keep=not packed),
             num_samples=-1,
-            max_concurrent_trials=slots,
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,
@@ -59,6 +78,7 @@ def fit(
             name="tune",
             storage_path=str(storage),
             stop=InterruptStopper(bridge),
+            callbacks=[Watch(execution.time_limit, bridge.started)],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),
             log_to_file=False,
@@ -66,3 +86,9 @@ def fit(
     )
     tuner.fit()
     shutil.rmtree(storage, ignore_errors=True)
+
+
+def placement(request: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """What Ray sets aside for a trial."""
+    wanted = request["resources"]
+    return tune.PlacementGroupFactory([{"CPU": wanted["cpu"], "GPU": wanted["gpu"]}])

@@ -1,4 +1,4 @@
-"""What was spent and chosen: parameters, budgets and failures."""
+"""What was chosen, and what failed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchestrator.campaign.objective import meets_guard
 from orchestrator.campaign.record import ConfigurationRecord, StudyRecord, TrialRecord
 from orchestrator.report import numbers
 from orchestrator.report.cells import Column, Table, row
-from orchestrator.report.comparison import all_confirm_trials, arm_record, ordered_arms
+from orchestrator.report.comparison import arm_record, ordered_arms
 from orchestrator.report.statistics import summarise
 from orchestrator.study.spec import GuardSpec, StudySpec
 
@@ -75,47 +75,6 @@ def chosen_table(spec: StudySpec, record: StudyRecord) -> Table:
     return Table("Chosen parameters", columns, tuple(rows), notes)
 
 
-def budget_table(spec: StudySpec, record: StudyRecord) -> Table:
-    """What each arm was given and used."""
-    rows = []
-    for arm in ordered_arms(spec):
-        entry = arm_record(record, arm)
-        search = [trial for c in entry.configurations for trial in c.trials.values()]
-        confirm = all_confirm_trials(spec, record, arm)
-        states = [trial.state for trial in (*search, *confirm)]
-        spared = _epochs_not_run(spec, entry.configurations)
-        rows.append(
-            row(
-                arm,
-                str(len(entry.configurations)),
-                str(len(states)),
-                *(str(states.count(state)) for state in ("complete", "pruned", "failed", "running")),
-                numbers.seconds(sum(trial.seconds for trial in search)),
-                numbers.seconds(sum(trial.seconds for trial in confirm)),
-                str(spared),
-                _seconds_saved(spared, search),
-            )
-        )
-    columns = (
-        Column("arm"),
-        Column("configurations", numeric=True),
-        *(
-            Column(state, "trials", numeric=True)
-            for state in ("started", "complete", "pruned", "failed", "running")
-        ),
-        Column("search", "busy time", numeric=True),
-        Column("confirm", "busy time", numeric=True),
-        Column("epochs", "saved", numeric=True),
-        Column("time", "saved", numeric=True),
-    )
-    notes = (
-        "Busy time: training and evaluation, summed over the trials. Saved by pruning: the epochs of pruned "
-        "trials and of seeds that a pruned configuration no longer got; the time is an estimate at the arm's "
-        "mean busy time an epoch.",
-    )
-    return Table("Budget", columns, tuple(rows), notes)
-
-
 def failures_table(spec: StudySpec, record: StudyRecord) -> Table:
     """Everything that failed, also what succeeded at a later attempt."""
     rows = []
@@ -136,8 +95,12 @@ def failures_table(spec: StudySpec, record: StudyRecord) -> Table:
             )
         )
     for arm in ordered_arms(spec):
-        if failure := arm_record(record, arm).failure:
-            rows.append(row(arm, "search", *["all"] * 2, numbers.MISSING, "nothing selected", failure))
+        for search in arm_record(record, arm).searches:
+            if search.failure:
+                place = f"search repeat {search.repeat}" if search.repeat else "search"
+                rows.append(
+                    row(arm, place, *["all"] * 2, numbers.MISSING, "nothing selected", search.failure)
+                )
     labels = ("arm", "stage", "configuration", "seed", "attempts", "outcome", "reason")
     return Table("Failures", tuple(Column(label) for label in labels), tuple(rows), empty="Nothing failed.")
 
@@ -155,20 +118,3 @@ def _guard_note(guard: GuardSpec) -> str:
 def _mean_percent(measured: Iterable[Mapping[str, float]], name: str, decimals: int) -> str:
     summary = summarise([metrics[name] for metrics in measured if name in metrics])
     return numbers.fixed(None if summary.mean is None else 100 * summary.mean, decimals)
-
-
-def _epochs_not_run(spec: StudySpec, configurations: Iterable[ConfigurationRecord]) -> int:
-    epochs = spec.training.epochs
-    count = 0
-    for configuration in configurations:
-        pruned = [trial for trial in configuration.trials.values() if trial.state == "pruned"]
-        count += sum(epochs - max(trial.reports, default=0) for trial in pruned)
-        if configuration.state == "pruned":
-            count += epochs * (len(spec.search.seeds) - len(configuration.trials))
-    return count
-
-
-def _seconds_saved(epochs: int, search: Iterable[TrialRecord]) -> str:
-    timed = [trial for trial in search if trial.reports and trial.seconds > 0]
-    run = sum(max(trial.reports) for trial in timed)
-    return numbers.seconds(epochs * sum(trial.seconds for trial in timed) / run) if run else numbers.MISSING

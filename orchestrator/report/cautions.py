@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable
 
 from orchestrator.campaign.objective import meets_guard
-from orchestrator.campaign.record import StudyRecord, TrialRecord
+from orchestrator.campaign.record import ArmRecord, StudyRecord, TrialRecord
+from orchestrator.campaign.standing import confirms_planned, searches
 from orchestrator.report import numbers
 from orchestrator.report.bookkeeping import chosen_configuration, last_metrics
+from orchestrator.report.budget import unequal_spending
 from orchestrator.report.comparison import all_confirm_trials, arm_record, confirm_trials, ordered_arms
 from orchestrator.report.measured import complete_count
 from orchestrator.report.metrics import table_metrics
@@ -33,6 +35,7 @@ def cautions(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
         found += _failed(spec, record, arm)
     for arm in ordered_arms(spec):
         found += _skipped(spec, record, arm)
+    found += unequal_spending(spec, record)
     found += _few_seeds(spec, record)
     for arm in ordered_arms(spec):
         found += _not_finite(spec, record, arm)
@@ -47,22 +50,36 @@ def cautions(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
 
 def is_finished(spec: StudySpec, record: StudyRecord) -> bool:
     """Every confirm trial of every regime has ended, or its arm has nothing to confirm."""
-    return all(
+    first = all(
         bool(arm_record(record, arm).failure)
         or sum(t.state != "running" for t in all_confirm_trials(spec, record, arm)) >= planned
         for arm, planned in _planned(spec, record).items()
+    )
+    return first and all(
+        bool(arm.failure)
+        or sum(t.state != "running" for t in arm.confirm_trials) >= confirms_planned(spec, record, arm)
+        for arm in _repeats(spec, record)
     )
 
 
 def progress(spec: StudySpec, record: StudyRecord) -> str:
     """``Finished: 15 of 15 confirm trials complete``, of all regimes."""
+    again = _repeats(spec, record)
     trials = [trial for arm in spec.arms for trial in all_confirm_trials(spec, record, arm)]
+    trials += [trial for arm in again for trial in arm.confirm_trials]
     complete = sum(trial.state == "complete" for trial in trials)
     planned = sum(_planned(spec, record).values())
+    planned += sum(confirms_planned(spec, record, arm) for arm in again)
     state = "Finished" if is_finished(spec, record) else "Not finished"
     count = numbers.counted(planned, "confirm trial")
     several = f" in {len(regimes(spec))} regimes" if len(regimes(spec)) > 1 else ""
-    return f"{state}: {complete} of {count}{several} complete"
+    repeated = f", those of {spec.search.repeats} searches an arm," if again else ""
+    return f"{state}: {complete} of {count}{several}{repeated} complete"
+
+
+def _repeats(spec: StudySpec, record: StudyRecord) -> list[ArmRecord]:
+    """The searches beside the first ones."""
+    return [arm for arm in searches(spec, record) if arm.repeat]
 
 
 def _planned(spec: StudySpec, record: StudyRecord) -> dict[str, int]:
@@ -110,7 +127,13 @@ def _failed(spec: StudySpec, record: StudyRecord, arm: str) -> list[str]:
                 f"{arm}: {numbers.counted(len(failed), 'confirm trial')} failed{_inside(spec, regime)} "
                 f"(seed {_listed(failed)}); its means stand on the others, which may flatter it."
             )
-    search = [t for c in entry.configurations for t in c.trials.values() if t.state == "failed"]
+    for again in entry.searches[1:]:
+        if again.failure:
+            found.append(f"{again.label}: nothing could be selected ({again.failure}).")
+        lost = [t.seed for t in again.confirm_trials if t.state == "failed"]
+        if lost:
+            found.append(f"{again.label}: {numbers.counted(len(lost), 'confirm trial')} failed.")
+    search = [t for each in entry.searches for t in each.search_trials if t.state == "failed"]
     if search:
         found.append(f"{arm}: {numbers.counted(len(search), 'search trial')} failed.")
     return found

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.report.axes import axes_table
-from orchestrator.report.bookkeeping import budget_table, chosen_table, failures_table
+from orchestrator.report.bookkeeping import chosen_table, failures_table
+from orchestrator.report.budget import budget_table
 from orchestrator.report.cautions import cautions, progress
 from orchestrator.report.cells import Table
 from orchestrator.report.comparison import Comparison, compare
@@ -16,6 +17,7 @@ from orchestrator.report.evaluation_tables import calibration_table, geometry_ta
 from orchestrator.report.ood_tables import score_table, selective_table, set_table
 from orchestrator.report.protocol_tables import protocol_tables
 from orchestrator.report.provenance import provenance_table
+from orchestrator.report.selection import selection_tables
 from orchestrator.report.sentences import conclusions, sentence
 from orchestrator.report.tables import comparison_table, main_table
 from orchestrator.study.spec import StudySpec
@@ -82,6 +84,7 @@ def _any_complete(record: StudyRecord) -> bool:
 
 def _evaluations(spec: StudySpec, record: StudyRecord) -> dict[str, Table]:
     tables = {
+        **selection_tables(spec, record),
         **protocol_tables(spec, record),
         "per_set": set_table(spec, record),
         "scores": score_table(spec, record),

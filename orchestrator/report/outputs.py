@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,8 @@ from orchestrator.campaign.record import StudyRecord
 from orchestrator.report.comparison import confirm_trials
 from orchestrator.study.sets import far_sets, near_sets
 from orchestrator.study.spec import StudySpec
+from workloads.arrays import read_arrays
+from workloads.sealed import read_sealed
 
 Scores = NDArray[np.float64]
 
@@ -58,11 +57,10 @@ def pooled_scores(
     headline = spec.evaluation.headline
     for seed, folder in _folders(spec, record, study_dir, arm).items():
         try:
-            # Opened here, as numpy leaves the file open where it is not a whole archive.
-            with (folder / "scores.npz").open("rb") as stream, np.load(stream) as archive:
-                names = ("id_test", *near_sets(spec.data), *far_sets(spec.data))
-                arrays = {name: np.asarray(archive[f"{headline}/{name}"], dtype=np.float64) for name in names}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            saved = read_arrays(folder / "scores.npz")
+            names = ("id_test", *near_sets(spec.data), *far_sets(spec.data))
+            arrays = {name: np.asarray(saved[f"{headline}/{name}"], dtype=np.float64) for name in names}
+        except (ValueError, KeyError):
             missing.append(seed)
             continue
         found.append((seed, arrays))
@@ -84,7 +82,7 @@ def pooled_reliability(
     found, missing = [], []
     for seed, folder in _folders(spec, record, study_dir, arm).items():
         try:
-            saved = json.loads((folder / "reliability.json").read_text())
+            saved = read_sealed(folder / "reliability.json")
             bins = (_bins(saved["before"]), _bins(saved["after"]))
         except (OSError, ValueError, KeyError, TypeError):
             missing.append(seed)

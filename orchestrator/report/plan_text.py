@@ -9,7 +9,7 @@ from orchestrator.report.catalogue_text import WIDTH, columns, default_text
 from orchestrator.study import terms
 from orchestrator.study.dump import to_yaml
 from orchestrator.study.plan import CPU_FLOPS, GPU_FLOPS, ArmPlan, Reach, StudyPlan, TimeEstimate
-from orchestrator.study.regimes import regimes
+from orchestrator.study.regimes import main_regime, regimes
 from orchestrator.study.spec import StudySpec
 from workloads.losses.catalogue import LOSSES
 
@@ -73,9 +73,30 @@ def _stages(spec: StudySpec) -> list[str]:
     each = "" if names == ["standard"] else f", in each of {', '.join(names)}"
     return [
         f"Search: {ways}; on validation data only. These are the most that can run.",
+        *_limits(spec),
         f"Confirm: each arm's winner on {fresh} fresh seed{'s' if fresh > 1 else ''}{each}; test data are "
         "opened.",
     ]
+
+
+def _limits(spec: StudySpec) -> list[str]:
+    """What ends a search early, and how often it is done."""
+    budget, said = spec.budget, []
+    each = " of each repeat" if spec.search.repeats > 1 else ""
+    limits = {
+        "trials": f"{budget.trials} trials an arm{each}",
+        "device_seconds": f"{duration(budget.device_seconds or 0)} of device time an arm{each}",
+        "wall_seconds": f"{duration(budget.wall_seconds or 0)} of the study's running time",
+    }
+    given = [text for name, text in limits.items() if getattr(budget, name) is not None]
+    if given:
+        said.append(f"Budget: a search ends at {', or at '.join(given)}; the best so far is confirmed.")
+    if spec.search.repeats > 1:
+        said.append(
+            f"Repeats: every search is done {spec.search.repeats} times, with other draws and training "
+            f"seeds; each winner is confirmed in the regime {main_regime(spec)}. Tables rest on the first."
+        )
+    return said
 
 
 def _time(spec: StudySpec, time: TimeEstimate | None) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.campaign.record import StudyRecord
+from orchestrator.redaction import redacted
 from orchestrator.report import numbers
 from orchestrator.report.bookkeeping import parameters_text
 from orchestrator.report.cells import Cell, Column, Table
@@ -22,7 +23,7 @@ def provenance_table(spec: StudySpec, record: StudyRecord) -> Table:
     session = record.sessions[-1]
     commands = session.get("command") or ()
     pairs: list[tuple[str, str]] = [
-        ("command", commands if isinstance(commands, str) else shlex.join(str(part) for part in commands)),
+        ("command", redacted(commands if isinstance(commands, str) else shlex.join(map(str, commands)))),
         ("commit", str(session.get("commit") or "unknown")),
         ("started", _moment(record.sessions[0].get("t"))),
         ("runs of the command", str(len(record.sessions))),

@@ -66,14 +66,27 @@ def trials_csv(spec: StudySpec, record: StudyRecord) -> str:
     names = sorted({name for trial in record.trials.values() for name in trial.params})
     outcomes = dict.fromkeys(name for regime in regimes(spec).values() for name in headline_names(regime))
     measured = ("noise/fpr95", "noise/auroc", "validation/accuracy", "test/accuracy", *outcomes)
-    head = ["key", "arm", "stage", "regime", "configuration", "seed", *names, "params", "state", *measured]
+    head = [
+        "key",
+        "arm",
+        "stage",
+        "regime",
+        "repeat",
+        "configuration",
+        "seed",
+        *names,
+        "params",
+        "state",
+        *measured,
+    ]
     head += ["epochs", "attempts", "seconds", "reason"]
     rows = []
     for trial in record.trials.values():
         metrics = last_metrics(trial)
         rows.append(
             [
-                *(trial.key, trial.arm, trial.stage, trial.regime, str(trial.number), str(trial.seed)),
+                *(trial.key, trial.arm, trial.stage, trial.regime, str(trial.repeat)),
+                *(str(trial.number), str(trial.seed)),
                 *(str(trial.params.get(name, "")) for name in names),
                 json.dumps(dict(trial.params)),
                 trial.state,

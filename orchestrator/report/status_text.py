@@ -10,11 +10,11 @@ from pathlib import Path
 
 from orchestrator.campaign.objective import meets_guard
 from orchestrator.campaign.record import ArmRecord, StudyRecord, TrialRecord
+from orchestrator.campaign.standing import confirms_planned, is_settled, searches
 from orchestrator.report.catalogue_text import columns
 from orchestrator.report.plan_text import duration
 from orchestrator.study import terms
 from orchestrator.study.ranges import plain
-from orchestrator.study.regimes import regimes
 from orchestrator.study.spec import StudySpec
 from workloads.catalogue import Value
 
@@ -31,7 +31,7 @@ def status_text(
         written: when the ledger was last written, seconds since the epoch.
         now: the time, seconds since the epoch.
     """
-    done = _is_done(spec, record)
+    done = is_settled(spec, record)
     state = "running" if running else "done" if done else "stopped"
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(written))
     lines = [
@@ -40,9 +40,10 @@ def status_text(
         f"  elapsed       {duration(_elapsed(record, written, now if running else written))}",
         f"  last written  {stamp} ({duration(max(0.0, now - written))} ago)",
         "",
-        *columns([_HEAD, *(_row(spec, arm) for arm in _arms(spec, record))]),
+        *columns([_HEAD, *(_row(spec, record, arm) for arm in searches(spec, record))]),
         "",
-        *(f"  {arm.name}: {_best(arm, len(spec.search.seeds))}" for arm in _arms(spec, record)),
+        *(f"  {arm.label}: {_best(arm, len(spec.search.seeds))}" for arm in searches(spec, record)),
+        *_budget(spec, record),
         *_failures(record),
     ]
     if not running:
@@ -64,23 +65,45 @@ _HEAD = (
 )
 
 
-def _arms(spec: StudySpec, record: StudyRecord) -> list[ArmRecord]:
-    return [record.arms.get(name, ArmRecord(name)) for name in spec.arms]
-
-
-def _row(spec: StudySpec, arm: ArmRecord) -> tuple[str, ...]:
+def _row(spec: StudySpec, record: StudyRecord, arm: ArmRecord) -> tuple[str, ...]:
     states = Counter(c.state for c in arm.configurations)
-    searched = [t for c in arm.configurations for t in c.trials.values()]
+    searched = arm.search_trials
     ended = sum(t.ended is not None for t in searched)
     confirmed = sum(t.state == "complete" for t in arm.confirm_trials)
     most = terms.configurations(spec.arms[arm.name].space, spec.search.trials)
     return (
-        arm.name,
+        arm.label,
         f"{len(arm.configurations)} of {'' if arm.exhausted else 'at most '}{most}",
         *(str(states[s]) for s in ("running", "complete", "pruned", "failed")),
         f"{ended} of {len(searched)}",
-        f"{confirmed} of {arm.confirm_planned(regimes(spec), len(spec.confirm.seeds))}",
+        f"{confirmed} of {confirms_planned(spec, record, arm)}",
     )
+
+
+def _budget(spec: StudySpec, record: StudyRecord) -> list[str]:
+    """What each search has spent of what it may; of the study's time all searches together."""
+    rows: list[tuple[str, ...]] = []
+    for arm in searches(spec, record):
+        if terms.space_size(spec.arms[arm.name].space) == 1:
+            continue
+        spent = {"trials": float(len(arm.search_trials)), "device_seconds": arm.search_seconds}
+        for name, value in spent.items():
+            allowed = getattr(spec.budget, name)
+            if allowed is not None:
+                rows.append((arm.label, *_share(name, value, allowed), _ended_by(arm, name)))
+    allowed = spec.budget.wall_seconds
+    if allowed is not None:
+        worked = record.earlier_seconds + record.session_seconds
+        rows.append(("all searches", *_share("wall_seconds", worked, allowed), ""))
+    return ["", "Budget spent", *columns(rows)] if rows else []
+
+
+def _share(name: str, spent: float, allowed: float) -> tuple[str, str]:
+    return f"{name} {spent:.{0 if name == 'trials' else 1}f} of {allowed:g}", f"{100 * spent / allowed:.0f} %"
+
+
+def _ended_by(arm: ArmRecord, name: str) -> str:
+    return "its search has ended" if arm.spent is not None and arm.spent["limit"] == name else ""
 
 
 def _best(arm: ArmRecord, seeds: int) -> str:
@@ -124,22 +147,14 @@ def _failure(trial: TrialRecord) -> tuple[str, ...]:
     return trial.arm, trial.place, f"seed {trial.seed}", trial.key, f"{trial.reason} ({tried})"
 
 
-def _is_done(spec: StudySpec, record: StudyRecord) -> bool:
-    arms = [record.arms.get(name) for name in spec.arms]
-    confirmed = all(
-        arm is not None
-        and (
-            arm.failure
-            or len([t for t in arm.confirm_trials if t.ended])
-            >= arm.confirm_planned(regimes(spec), len(spec.confirm.seeds))
-        )
-        for arm in arms
-    )
-    return bool(arms) and confirmed
-
-
 def _elapsed(record: StudyRecord, written: float, end: float) -> float:
-    """Seconds during which a driver worked, over all sessions; one that was killed ends where it wrote."""
+    """Seconds during which a driver worked, over all sessions; one that was killed ends where it wrote.
+
+    Sessions measure themselves, by a clock that nobody sets; the time of day serves where they did not.
+    """
+    measured = record.earlier_seconds + record.session_seconds
+    if measured:
+        return measured + max(0.0, end - written)
     starts = [float(event["t"]) for event in record.sessions]
     stops = sorted(float(event["t"]) for event in record.closed)
     total = 0.0

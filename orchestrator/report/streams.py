@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.report.comparison import confirm_trials
 from orchestrator.study.spec import StudySpec
+from workloads.sealed import read_sealed
 
 Matrices = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ def saved_streams(
             continue
         path = study_dir / "trials" / trial.key / "outputs" / "stream.json"
         try:
-            found.append((seed, _matrix(json.loads(path.read_text())["accuracy"])))
+            found.append((seed, _matrix(read_sealed(path)["accuracy"])))
         except (OSError, ValueError, KeyError, TypeError):
             missing.append(seed)
     # Seeds of one study share their number of tasks; a stray file with another is not averaged.

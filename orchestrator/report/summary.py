@@ -27,6 +27,7 @@ def summary_text(spec: StudySpec, record: StudyRecord, study_dir: Path) -> str:
         _section(contents.main.title, table_text(contents.main, stars=True)),
         *_axes(contents),
         _section(contents.comparison.title, _comparison(contents)),
+        *_selection(contents),
         *_protocols(spec, contents),
         _section(contents.chosen.title, _chosen(spec, contents)),
         _section(contents.budget.title, table_text(contents.budget, notes=False)),
@@ -68,6 +69,13 @@ def _protocols(spec: StudySpec, contents: Contents) -> list[str]:
             more = paragraph(f"  The report's files have all columns ({name}.csv) and say what each means.")
             found.append(_section(table.title, f"{text}\n{more}"))
     return found
+
+
+def _selection(contents: Contents) -> list[str]:
+    """What repeated searches show; each winner's row is left to the files."""
+    names = ("selection_variance", "selection_differences")
+    found = [contents.evaluations[name] for name in names if name in contents.evaluations]
+    return [_section(table.title, table_text(table, notes=table is found[0])) for table in found]
 
 
 def _chosen(spec: StudySpec, contents: Contents) -> str:

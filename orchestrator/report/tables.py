@@ -119,7 +119,7 @@ def _main_notes(spec: StudySpec, record: StudyRecord, metrics: Sequence[Metric])
         "saw; rates in percent.",
     ]
     if any(space_size(arm.space) != 1 for arm in spec.arms.values()):
-        notes.append("The ± covers the training seed, not the choice of parameters: the search was run once.")
+        notes.append(_covered(spec))
     meanings = {
         "imbalance": "Each class weighs the same, and many, medium and few are classes by their training "
         "images; the table of long-tailed training says more.",
@@ -150,6 +150,18 @@ def _main_notes(spec: StudySpec, record: StudyRecord, metrics: Sequence[Metric])
             + "."
         )
     return tuple(notes)
+
+
+def _covered(spec: StudySpec) -> str:
+    """Which variance a ± of the table holds."""
+    covers = "The ± covers the training seed, not the choice of parameters: "
+    times = spec.search.repeats
+    if times == 1:
+        return covers + "the search was run once."
+    return (
+        f"{covers}this table rests on the first of {times} searches. How much selection itself varies has a "
+        "table of its own."
+    )
 
 
 def _comparison_notes(spec: StudySpec, comparisons: Sequence[Comparison]) -> tuple[str, ...]:

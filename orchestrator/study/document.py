@@ -53,6 +53,8 @@ class Document:
     """The problems of one file so far, and where each key path stands."""
 
     file: str
+    whole: Any = None
+    """The dataclass of the whole file: a key that is unknown in one block may belong into another."""
     problems: list[Problem] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
 

@@ -58,8 +58,8 @@ def load_study(path: Path) -> StudySpec:
 
 def parse_study(text: str, file: str) -> StudySpec:
     """The study that a text describes; ``file`` names it in the problems. Raises StudyInvalid."""
-    doc = Document(file)
-    root = _root(doc, text)
+    doc = Document(file, StudySpec)
+    root = read_root(doc, text, "A study needs at least study, data, model and arms")
     if root is not None:
         base = base_training(doc, root)
         special: Mapping[Any, Special] = {**_SPECIAL, TrainingConfig: partial(read_training, base=base)}
@@ -124,8 +124,8 @@ def _near_files(path: Path) -> str:
     return f"There are: {', '.join(str(f) for f in found.values())}" if 0 < len(found) <= 14 else ""
 
 
-def _root(doc: Document, text: str) -> Node | None:
-    """The file's top mapping, or None with the reason noted."""
+def read_root(doc: Document, text: str, needs: str) -> Node | None:
+    """The file's top mapping, or None with the reason noted; ``needs``: what an empty file lacks."""
 
     def note(line: int, rule: str, hint: str = "") -> None:
         doc.problems.append(Problem(doc.file, line, "", rule, hint))
@@ -148,7 +148,7 @@ def _root(doc: Document, text: str) -> Node | None:
         if isinstance(root, yaml.MappingNode):
             return root
         if root is None or is_null(root):
-            note(1, "is empty", "A study needs at least study, data, model and arms")
+            note(1, "is empty", needs)
         else:
             note(root.start_mark.line + 1, f"must be a mapping of keys to values; got {shown(root)}")
     return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.study import power, terms
-from orchestrator.study.regimes import Regime, regimes
+from orchestrator.study import power, repeats, terms
+from orchestrator.study.regimes import Regime, main_regime, regimes
 from orchestrator.study.spec import StudySpec
 from workloads.catalogue import Term
 from workloads.data.sizes import planned_sizes
@@ -22,7 +22,7 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class ArmPlan:
-    """What one arm will do at most."""
+    """What one arm will do at most, its repeated searches counted."""
 
     name: str
     loss: str
@@ -87,10 +87,15 @@ def make_plan(spec: StudySpec, cores: int, measured: Mapping[str, float] | None 
 def _arm_plan(spec: StudySpec, name: str) -> ArmPlan:
     arm = spec.arms[name]
     configurations = terms.configurations(arm.space, spec.search.trials)
+    seeds, times, allowed = len(spec.search.seeds), repeats.count(spec, name), spec.budget.trials
     # One point needs no search: it is confirmed as it is.
-    search_trials = configurations * len(spec.search.seeds) if terms.space_size(arm.space) != 1 else 0
-    confirm_trials = len(spec.confirm.seeds) * len(regimes(spec))
-    return ArmPlan(name, arm.loss, arm.space, configurations, search_trials, confirm_trials)
+    search_trials = configurations * seeds if terms.space_size(arm.space) != 1 else 0
+    if allowed is not None and search_trials:
+        # As many as where each but the last ends with its first seed.
+        configurations = max(1, min(configurations, allowed - seeds + 1))
+        search_trials = min(configurations * seeds, allowed)
+    confirm_trials = len(spec.confirm.seeds) * (len(regimes(spec)) + times - 1)
+    return ArmPlan(name, arm.loss, arm.space, times * configurations, times * search_trials, confirm_trials)
 
 
 def trial_flop(spec: StudySpec) -> float:
@@ -121,16 +126,29 @@ def _time(
         slots, speed = cores / resources.cpu, CPU_FLOPS * resources.cpu
     if most is not None:
         slots = min(slots, most)
-    slots = min(slots, len(arms) * spec.search.parallel * len(spec.search.seeds))
+    at_once = spec.search.parallel * len(spec.search.seeds)
+    slots = min(slots, sum(repeats.count(spec, a.name) for a in arms) * at_once)
     side_by_side = max(1, int(slots))
     if not measured and not flop:
         return None
     typical = sum(measured.values()) / len(measured) if measured else flop / speed
     seconds = {a.name: measured.get(a.name, typical) for a in arms}
     # A confirm trial of another regime takes more or fewer steps than a standard one.
-    confirm = len(spec.confirm.seeds) * sum(_steps_share(spec, regime) for regime in regimes(spec).values())
-    total = sum((a.search_trials + confirm) * seconds[a.name] for a in arms)
-    return TimeEstimate(total / side_by_side, seconds, side_by_side, bool(measured), flop)
+    shares = {name: _steps_share(spec, regime) for name, regime in regimes(spec).items()}
+    again = shares[main_regime(spec)]
+    confirm = {a.name: sum(shares.values()) + again * (repeats.count(spec, a.name) - 1) for a in arms}
+    confirming = sum(len(spec.confirm.seeds) * confirm[a.name] * seconds[a.name] for a in arms)
+    searching = sum(_search_seconds(spec, a, seconds[a.name]) for a in arms) / side_by_side
+    if spec.budget.wall_seconds is not None:
+        searching = min(searching, spec.budget.wall_seconds)
+    total = searching + confirming / side_by_side
+    return TimeEstimate(total, seconds, side_by_side, bool(measured), flop)
+
+
+def _search_seconds(spec: StudySpec, arm: ArmPlan, each: float) -> float:
+    """Device seconds that an arm's searches may take."""
+    seconds, allowed = arm.search_trials * each, spec.budget.device_seconds
+    return seconds if allowed is None else min(seconds, repeats.count(spec, arm.name) * allowed)
 
 
 def _steps_share(spec: StudySpec, regime: Regime) -> float:

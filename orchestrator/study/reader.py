@@ -25,24 +25,20 @@ from orchestrator.study.document import (
     read_word,
 )
 from orchestrator.study.ranges import RANGES, Range, plain
-from orchestrator.study.spec import StudySpec
 from orchestrator.study.suggestion import closest, did_you_mean
 from workloads.catalogue import Parameter, Value
 
 BAD: Final[Any] = object()
 """Stands for a value that could not be read; its problem is already noted."""
 
-KEY_OF_FIELD: Mapping[tuple[type, str], str] = {
-    (StudySpec, "name"): "study",
-    (StudySpec, "evaluation"): "evaluate",
-}
-"""Fields that the file calls by another name."""
-
 Special = Callable[[Document, Node, str], Any]
 
 
-def key_of(cls: type, field: str) -> str:
-    return KEY_OF_FIELD.get((cls, field), field)
+@cache
+def key_of(cls: Any, field: str) -> str:
+    """What the file calls a field: its own name, unless its metadata give another ``key``."""
+    keys = (f.metadata.get("key", field) for f in dataclasses.fields(cls) if f.name == field)
+    return str(next(keys))
 
 
 @cache
@@ -84,7 +80,7 @@ def read_fields(
     for key, key_node, value_node in items:
         seen.add(key)
         if key not in known:
-            doc.problem(join(path, key), "unknown key", _unknown_hint(key, known, path), key_node)
+            doc.problem(join(path, key), "unknown key", _unknown_hint(doc, key, known, path), key_node)
             continue
         name = known[key].name
         value = read_value(doc, value_node, hints(cls)[name], join(path, key), special)
@@ -159,17 +155,17 @@ def _in_range(doc: Document, node: Node, bounds: Range | None, value: Any, path:
     return not bad
 
 
-def _unknown_hint(key: str, known: Iterable[str], path: str) -> str:
+def _unknown_hint(doc: Document, key: str, known: Iterable[str], path: str) -> str:
     known = list(known)
-    if closest(key, known) is None:
-        for home, name in _homes(StudySpec, ""):
+    if closest(key, known) is None and doc.whole is not None:
+        for home, name in _homes(doc.whole, ""):
             if name == key and home != path:
                 return f"Did you mean {join(home, name)}?"
     return did_you_mean(key, known)
 
 
 def _homes(cls: Any, path: str) -> Iterable[tuple[str, str]]:
-    """Every (block, key) of a study file."""
+    """Every (block, key) of a file."""
     for f in dataclasses.fields(cls):
         yield path, key_of(cls, f.name)
     for f in dataclasses.fields(cls):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from orchestrator.study import terms
+from orchestrator.study import repeats, terms
 from orchestrator.study.document import Document
 from orchestrator.study.evaluation import MEASURES
 from orchestrator.study.metric_names import ALIASES, OOD_METRICS, metric_names, resolve, short_names
@@ -196,6 +196,12 @@ def _search(doc: Document, spec: StudySpec) -> None:
                 f"must share no seed with search.seeds; both have {shown}",
                 "A winner confirmed on the seeds that chose it looks better than it is",
             )
+    if doc.sound("search.seeds", "confirm.seeds", "search.repeats"):
+        _repeats(doc, spec)
+    seeds, allowed = len(spec.search.seeds), spec.budget.trials
+    if doc.sound("budget.trials", "search.seeds") and allowed is not None and allowed < seeds:
+        rule = f"must be at least {seeds}, one for each of search.seeds; got {allowed}"
+        doc.problem("budget.trials", rule, "A configuration is complete when it has had all of them")
     search = spec.search
     if search.deterministic and search.parallel > 1 and search.pruner.name in _COMPARE_RUNNING:
         doc.problem(
@@ -204,6 +210,21 @@ def _search(doc: Document, spec: StudySpec) -> None:
             f"configurations that still run; got {search.parallel}",
             "Or set deterministic: false",
         )
+
+
+def _repeats(doc: Document, spec: StudySpec) -> None:
+    """The seeds of repeats are made, so what they meet is said with where they come from."""
+    for repeat in range(1, spec.search.repeats):
+        for seed in repeats.search_seeds(spec, repeat):
+            step = f"repeat {repeat} trains on search.seeds + {repeats.SEED_STEP * repeat:,}"
+            if seed in spec.confirm.seeds:
+                rule = f"must share no seed with the repeats of the search; {step}, and so on {seed}"
+                return doc.problem("confirm.seeds", rule, "Choose other confirm seeds")
+            # Two repeats that meet lie as far apart as one of them and the first.
+            if seed in spec.search.seeds:
+                rule = f"must share no seed with its repeats; {step}, and {seed} is among search.seeds"
+                return doc.problem("search.seeds", rule)
+    return None
 
 
 def _arms(doc: Document, spec: StudySpec) -> None:

@@ -118,17 +118,20 @@ class RetrySpec:
 class BudgetSpec:
     """When the search of an arm ends at the latest; what is there by then is confirmed and reported.
 
-    Every limit counts what was really spent: retries, and trials that were stopped early. An arm's first
-    complete configuration is always finished, as there would be nothing to confirm without it.
+    The limits of seconds count what was really spent: retries, and trials that were stopped early. At one of
+    these an arm without a complete configuration goes on with its first, as there would be nothing to confirm
+    without it.
     """
 
     trials: int | None = None
-    """Search trials (training runs) an arm, whatever their end; None: no limit."""
+    """Search trials an arm, one a configuration and seed, whatever their end; None: no limit. A trial that is
+    tried again after a failure is still the same trial, so this limit gives the same study twice."""
     device_seconds: float | None = None
     """Seconds that an arm's search may keep its devices busy, added over its trials. Depends on the machine:
     a study with this limit, or the next, need not come out the same twice."""
     wall_seconds: float | None = None
-    """Seconds from the study's start that all searches may take, those of interrupted runs added up."""
+    """Seconds from the study's start that all searches may take, those of interrupted runs added up. A repeat
+    (``search.repeats``) that has nothing complete by then is given up."""
 
 
 GpuShare = float | Literal["auto"]
@@ -188,7 +191,7 @@ class ReportSpec:
 class StudySpec:
     """A study, as one question with arms to compare."""
 
-    name: str
+    name: str = field(metadata={"key": "study"})
     data: DataConfig
     model: ModelConfig
     arms: Mapping[str, ArmSpec]
@@ -203,7 +206,7 @@ class StudySpec:
     """Named training settings that ``training`` overrides; None: the defaults."""
     training: TrainingConfig = TrainingConfig()
     noise: NoiseConfig = NoiseConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
+    evaluation: EvaluationConfig = field(default=EvaluationConfig(), metadata={"key": "evaluate"})
     search: SearchSpec = SearchSpec()
     budget: BudgetSpec = BudgetSpec()
     confirm: ConfirmSpec = ConfirmSpec()

@@ -11,7 +11,7 @@ from workloads.catalogue import Value
 
 def warnings(spec: StudySpec) -> list[str]:
     """What is allowed but may not be meant, in sentences."""
-    return [*_weak_statistics(spec), *_weak_search(spec), *_unheard_rates(spec)]
+    return [*_weak_statistics(spec), *_weak_search(spec), *_budget(spec), *_unheard_rates(spec)]
 
 
 def _weak_statistics(spec: StudySpec) -> Iterable[str]:
@@ -47,6 +47,20 @@ def _weak_search(spec: StudySpec) -> Iterable[str]:
     waits = _number(pruner.params.get("n_startup_trials", 0))
     if pruner.name == "median" and waits >= max(counts.values(), default=0) * n > 1:
         yield "search.pruner: median waits for more trials than an arm gets, so nothing will be stopped"
+
+
+def _budget(spec: StudySpec) -> Iterable[str]:
+    budget = spec.budget
+    for name in ("device_seconds", "wall_seconds"):
+        if getattr(budget, name) is not None:
+            yield (
+                f"budget.{name}: where the search ends depends on the machine and on what else it does, so "
+                "the study need not come out the same twice. budget.trials does not"
+            )
+    if budget.wall_seconds is not None and spec.search.repeats > 1:
+        yield "budget.wall_seconds: first searches come first; repeats that get no time are given up"
+    if 1 < spec.search.repeats < 3:
+        yield "search.repeats: 2 give one difference, and no idea how large it usually is; take 3 or more"
 
 
 def _unheard_rates(spec: StudySpec) -> Iterable[str]:

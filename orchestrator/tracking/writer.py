@@ -1,7 +1,8 @@
 """The MLflow writer: what one trial, arm or study looks like in MLflow.
 
 Everything is an upsert, keyed by tags: writing the same thing again changes nothing. So records can be sent
-again after a crash, and MLflow never holds a run twice.
+again after a crash, and MLflow never holds a run twice. A metric point that MLflow holds already (same name,
+value, step and time) is not added again: MLflow itself sees to that.
 """
 
 from __future__ import annotations
@@ -11,123 +12,123 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 from orchestrator.campaign.record import ArmRecord, StudyRecord, TrialRecord
 from orchestrator.errors import Unavailable
+from orchestrator.redaction import redacted
 from orchestrator.study.regimes import regimes
 from orchestrator.study.spec import StudySpec
+from orchestrator.tracking.models import Models, last_epoch
+from orchestrator.tracking.runs import PREFIX, STATUS, Runs, end_of
 
-_PREFIX = "orchestrate."
 _BATCH = 900
 """Metrics in one call; MLflow takes at most 1,000."""
-_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+_LONGEST = 5000
+"""Characters of a tag; MLflow takes 8,000."""
 
 
 class MlflowWriter:
     """Writes one study into one experiment.
 
     Args:
+        uri: without user and password (see ``store.hand_over_credentials``).
         artifact_root: where a local store keeps artifacts, as a URI; None: the server decides.
     """
 
     def __init__(self, spec: StudySpec, study_dir: Path, uri: str, artifact_root: str | None) -> None:
         self._spec = spec
-        self._dir = study_dir
-        self._instance = ""
-        """Identity of the study folder; runs of an earlier study with the same name are left alone."""
         self._client = MlflowClient(tracking_uri=uri)
         self.uri = uri
         self.experiment_id = self._experiment(spec.tracking.experiment or spec.name, artifact_root)
-        self._runs: dict[str, str] = {}
-        """Run id by role: ``study``, ``arm:<name>``, ``trial:<key>``."""
-        self._ended: set[str] = set()
+        self._runs = Runs(self._client, self.experiment_id, "")
+        self._models = Models(self._client, self.experiment_id, spec.name, study_dir)
         self._sent: dict[str, set[int]] = {}
         """Epochs sent in this session, by trial key."""
+        self._running: set[str] = set()
+        """Trials whose runs were said to run, in this session."""
+        self._held: dict[str, set[tuple[str, int]]] = {}
+        """By trial, names and steps that MLflow holds with another time than the record's."""
 
     def _experiment(self, name: str, artifact_root: str | None) -> str:
         found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            if found.lifecycle_stage != "active":
-                raise Unavailable(
-                    f"the MLflow experiment {name!r} has been deleted; restore it "
-                    f"(mlflow experiments restore --experiment-id {found.experiment_id}) or name another "
-                    f"with tracking.experiment."
-                )
-            return str(found.experiment_id)
-        location = f"{artifact_root}/{name}" if artifact_root else None
-        # The kind decides which pages the UI opens with: those for training, not for language models.
-        tags = {"mlflow.experimentKind": "custom_model_development"}
-        return str(self._client.create_experiment(name, artifact_location=location, tags=tags))
-
-    def _find_runs(self) -> None:
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self.experiment_id],
-                filter_string=f"tags.`{_PREFIX}instance` = '{self._instance}'",
-                max_results=1000,
-                page_token=token,
+        if found is None:
+            location = f"{artifact_root}/{name}" if artifact_root else None
+            # The kind decides which pages the UI opens with: those for training, not for language models.
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            try:
+                return str(self._client.create_experiment(name, artifact_location=location, tags=tags))
+            except MlflowException:
+                # Another study may have made it meanwhile, or this one, without learning of it.
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            raise Unavailable(
+                f"the MLflow experiment {name!r} has been deleted; nothing was run. Restore it "
+                f"(mlflow experiments restore --experiment-id {found.experiment_id}) or name another "
+                f"with tracking.experiment."
             )
-            for run in page:
-                role = run.data.tags[_PREFIX + "role"]
-                self._runs[role] = run.info.run_id
-                # An interrupted trial's run is KILLED too, but goes on; the state is written at a real end.
-                if run.info.status != "RUNNING" and _PREFIX + "state" in run.data.tags:
-                    self._ended.add(role)
-            token = page.token
-            if not token:
-                return
+        return str(found.experiment_id)
 
     # -- runs -----------------------------------------------------------------------------------------
 
-    def _run(self, role: str, name: str, started: float, tags: Mapping[str, str], parent: str = "") -> str:
-        """The id of the run that plays a role, made where it is missing."""
-        run_id = self._runs.get(role)
-        if run_id is None:
-            all_tags = {_PREFIX + k: v for k, v in {**tags, "role": role, "instance": self._instance}.items()}
-            if parent:
-                all_tags["mlflow.parentRunId"] = parent
-            run = self._client.create_run(
-                self.experiment_id, start_time=int(started * 1000), tags=all_tags, run_name=name
-            )
-            run_id = str(run.info.run_id)
-            self._runs[role] = run_id
-        return run_id
-
     def open_study(self, record: StudyRecord) -> str:
         """Begin a session: the runs of the study and its arms are running. Returns the study's run id."""
-        self._instance = record.sessions[0]["instance"]
-        self._find_runs()
+        self._runs = Runs(self._client, self.experiment_id, record.sessions[0]["instance"])
+        self._runs.look_up()
         session = record.sessions[-1]
         tags = {"study": self._spec.name, "commit": session["commit"], "data_hash": session["data"]["hash"]}
         started = record.sessions[0]["t"]
-        run_id = self._run("study", f"study {self._spec.name}", started, tags)
-        self._client.set_tag(run_id, "mlflow.note.content", self._spec.question or self._spec.name)
+        run_id = self._runs.get("study", f"study {self._spec.name}", started, tags)
+        question = redacted(self._spec.question or self._spec.name)
+        self._client.set_tag(run_id, "mlflow.note.content", question)
         self._client.update_run(run_id, status="RUNNING")
         for name in record.arms:
-            self._client.update_run(self.arm_run(record, name), status="RUNNING")
+            role = f"arm:{name}"
+            arm_run = self.arm_run(record, name)
+            if role not in self._runs.made:
+                self._client.update_run(arm_run, status="RUNNING")
         return run_id
 
     def arm_run(self, record: StudyRecord, name: str) -> str:
         tags = {"study": self._spec.name, "arm": name, "loss": self._spec.arms[name].loss}
-        return self._run(f"arm:{name}", f"arm {name}", record.sessions[0]["t"], tags, self._runs["study"])
+        parent = self._runs.ids["study"]
+        return self._runs.get(f"arm:{name}", f"arm {name}", record.sessions[0]["t"], tags, parent)
 
     def write_trial(self, record: StudyRecord, trial: TrialRecord) -> None:
         """Bring a trial's run to where the record is."""
         role = f"trial:{trial.key}"
-        if role in self._ended:
+        # One whose files were damaged goes on after its end, and ends once more.
+        end = end_of(trial)
+        if end is not None and self._runs.ended.get(role) == end:
             if trial.rescored is not None:
-                self._add_metrics(trial, self._runs[role])
+                self._add_metrics(trial, self._runs.ids[role], trial.rescored)
             return
+        run_id = self._trial_run(record, trial, role)
+        metrics, params, tags = self._news(trial), self._params(trial), self._end_tags(trial)
+        if role not in self._runs.made:
+            metrics = self._unheld(run_id, trial.key, metrics)
+        if trial.ended is not None and trial.stage == "confirm" and trial.state == "complete":
+            final = self._final(trial, run_id, trial.ended)
+            # An earlier session may have written them already, with another time.
+            metrics += final if role in self._runs.made else self._fresh(final)
+        self._log(run_id, metrics, params, tags)
+        self._sent.setdefault(trial.key, set()).update(metric.step for metric in metrics)
+        if end is not None:
+            self._client.set_terminated(run_id, STATUS[trial.state], end_time=end[1])
+            self._runs.ended[role] = end
+
+    def _trial_run(self, record: StudyRecord, trial: TrialRecord, role: str) -> str:
         session = record.sessions[-1]
-        new = role not in self._runs
         tags = {
             "study": self._spec.name,
             "arm": trial.arm,
             "stage": trial.stage,
             "protocol": trial.protocol,
             "regime": trial.regime,
+            "repeat": str(trial.repeat),
             "seed": str(trial.seed),
             "configuration": str(trial.number),
             "key": trial.key,
@@ -135,35 +136,54 @@ class MlflowWriter:
             "data_hash": session["data"]["hash"],
         }
         name = f"{trial.arm} {trial.place} #{trial.number} seed {trial.seed}"
-        run_id = self._run(role, name, trial.started, tags, self.arm_run(record, trial.arm))
-        if not new and trial.key not in self._sent and trial.ended is None:
+        run_id = self._runs.get(role, name, trial.started, tags, self.arm_run(record, trial.arm))
+        if role not in self._runs.made and trial.key not in self._running and trial.ended is None:
             self._client.update_run(run_id, status="RUNNING")
-        sent = self._sent.setdefault(trial.key, set())
-        metrics = [
+        self._running.add(trial.key)
+        return run_id
+
+    def _news(self, trial: TrialRecord) -> list[Metric]:
+        """Of the epochs that were not sent in this session; MLflow leaves out what it holds already."""
+        sent = self._sent.get(trial.key, set())
+        return [
             Metric(key, value, int(trial.report_times[epoch] * 1000), epoch)
             for epoch, report in list(trial.reports.items())
             if epoch not in sent
             for key, value in report.items()
             if math.isfinite(value)
         ]
-        params = [Param(k, str(v)) for k, v in trial.params.items()] if new else []
-        if new:
-            params += [Param("loss", self._spec.arms[trial.arm].loss), Param("seed", str(trial.seed))]
-        last = []
-        if trial.ended is not None:
-            last = [
-                RunTag(_PREFIX + "state", trial.state),
-                RunTag(_PREFIX + "seconds", f"{trial.seconds:.3f}"),
-            ]
-            if trial.reason:
-                last.append(RunTag(_PREFIX + "reason", trial.reason[:5000]))
-            if trial.stage == "confirm" and trial.state == "complete":
-                metrics += self._model_metrics(trial, run_id)
-        self._log(run_id, metrics, params, last)
-        sent.update(trial.reports)
-        if trial.ended is not None:
-            self._client.set_terminated(run_id, _STATUS[trial.state], end_time=int(trial.ended * 1000))
-            self._ended.add(role)
+
+    def _unheld(self, run_id: str, key: str, news: list[Metric]) -> list[Metric]:
+        """Without the points that MLflow holds with another time.
+
+        A ledger that was lost is worked out again, and then every report has a new time.
+        """
+        if news and key not in self._held:
+            first = news[0].key
+            times = {m.step: m.timestamp for m in self._client.get_metric_history(run_id, first)}
+            own = {m.step: m.timestamp for m in news if m.key == first}
+            other = any(times.get(step, time) != time for step, time in own.items())
+            names = {m.key for m in news} if other else set()
+            self._held[key] = {
+                (name, m.step) for name in names for m in self._client.get_metric_history(run_id, name)
+            }
+        held = self._held.get(key, set())
+        return [m for m in news if (m.key, m.step) not in held]
+
+    def _params(self, trial: TrialRecord) -> list[Param]:
+        """Sent with the first batch of a session: an earlier one may not have arrived."""
+        if trial.key in self._sent:
+            return []
+        named = {**trial.params, "loss": self._spec.arms[trial.arm].loss, "seed": trial.seed}
+        return [Param(name, str(value)) for name, value in named.items()]
+
+    def _end_tags(self, trial: TrialRecord) -> list[RunTag]:
+        if trial.ended is None:
+            return []
+        tags = {"state": trial.state, "seconds": f"{trial.seconds:.3f}"}
+        if trial.reason:
+            tags["reason"] = redacted(trial.reason)[:_LONGEST]
+        return [RunTag(PREFIX + name, value) for name, value in tags.items()]
 
     def _log(
         self,
@@ -174,61 +194,50 @@ class MlflowWriter:
     ) -> None:
         if not (metrics or params or tags):
             return
-        self._client.log_batch(run_id, metrics=metrics[:_BATCH], params=params, tags=tags)
-        for start in range(_BATCH, len(metrics), _BATCH):
-            self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+        # The tags say that a trial has ended: they go with the last batch.
+        starts = range(0, max(len(metrics), 1), _BATCH)
+        for start in starts:
+            self._client.log_batch(
+                run_id,
+                metrics=metrics[start : start + _BATCH],
+                params=params if start == 0 else (),
+                tags=tags if start == starts[-1] else (),
+            )
 
     # -- confirmed models -----------------------------------------------------------------------------
 
-    def _model_metrics(self, trial: TrialRecord, run_id: str) -> list[Metric]:
-        """Log the confirmed model; returns its final metrics, tied to it."""
-        model_id = self._model(trial, run_id)
-        return self._final(trial, run_id, model_id, trial.ended or 0.0)
-
-    def _add_metrics(self, trial: TrialRecord, run_id: str) -> None:
-        """Metrics that came after the trial's end; a store that has them already changes nothing."""
-        known = self._client.get_run(run_id).data.metrics
-        model_id = self._model(trial, run_id)
-        fresh = self._final(trial, run_id, model_id, trial.rescored or 0.0)
-        self._log(run_id, [metric for metric in fresh if metric.key not in known])
-
-    def _final(self, trial: TrialRecord, run_id: str, model_id: str, when: float) -> list[Metric]:
-        step, stamp = _last_epoch(trial), int(when * 1000)
+    def _final(self, trial: TrialRecord, run_id: str, when: float) -> list[Metric]:
+        """The final metrics, tied to the confirmed model, which is logged where it is missing."""
+        model_id = self._models.get(trial, run_id, new_run=f"trial:{trial.key}" in self._runs.made)
+        step = last_epoch(trial)
+        report, reported = trial.reports.get(step, {}), trial.report_times.get(step, when)
         return [
-            Metric(key, value, stamp, step, model_id=model_id, run_id=run_id)
+            # What the last epoch reported as well is the same point, at the same time.
+            Metric(
+                key,
+                value,
+                int((reported if report.get(key) == value else when) * 1000),
+                step,
+                model_id=model_id,
+                run_id=run_id,
+            )
             for key, value in trial.metrics.items()
             if math.isfinite(value)
         ]
 
-    def _model(self, trial: TrialRecord, run_id: str) -> str:
-        found = self._client.search_logged_models(
-            [self.experiment_id],
-            filter_string=f"tags.`{_PREFIX}key` = '{trial.key}' AND source_run_id = '{run_id}'",
-        )
-        for model in found:
-            if model.status == LoggedModelStatus.READY:
-                return str(model.model_id)
-            self._client.delete_logged_model(model.model_id)
-        model = self._client.create_logged_model(
-            self.experiment_id,
-            name=f"{self._spec.name}-{trial.arm}-{_file_name(trial.regime)}seed{trial.seed}",
-            source_run_id=run_id,
-            model_type="classifier",
-            params={k: str(v) for k, v in trial.params.items()},
-            tags={
-                _PREFIX + "key": trial.key,
-                _PREFIX + "arm": trial.arm,
-                _PREFIX + "regime": trial.regime,
-                _PREFIX + "study": self._spec.name,
-            },
-        )
-        model_id = str(model.model_id)
-        checkpoint = self._dir / "trials" / trial.key
-        if checkpoint.is_dir():
-            self._client.log_model_artifacts(model_id, str(checkpoint))
-        self._client.log_outputs(run_id, [LoggedModelOutput(model_id, _last_epoch(trial))])
-        self._client.finalize_logged_model(model_id, LoggedModelStatus.READY)
-        return model_id
+    def _add_metrics(self, trial: TrialRecord, run_id: str, when: float) -> None:
+        """Metrics that came after the trial's end; a store that has them already changes nothing."""
+        self._log(run_id, self._fresh(self._final(trial, run_id, when)))
+
+    def _fresh(self, final: Sequence[Metric]) -> list[Metric]:
+        """Those of a model's metrics that it does not hold, or holds with another value.
+
+        MLflow writes a metric into the run first and into the model after it: the model tells what arrived.
+        """
+        if not final:
+            return []
+        held = self._client.get_logged_model(final[0].model_id).metrics or []
+        return _unlike({metric.key: metric.value for metric in held}, final)
 
     # -- the end --------------------------------------------------------------------------------------
 
@@ -239,18 +248,22 @@ class MlflowWriter:
             status: ``FINISHED``, ``FAILED`` or ``KILLED``.
             summaries: by arm, what its run shows (means and standard deviations over the confirm seeds).
         """
+        self._runs.settle()
+        self._models.settle()
         stamp = int(record.closed[-1]["t"] * 1000) if record.closed else None
         for trial in record.trials.values():
             role = f"trial:{trial.key}"
-            if trial.ended is None and role in self._runs:
-                self._client.set_terminated(self._runs[role], "KILLED")
+            if trial.ended is None and role in self._runs.ids:
+                self._client.set_terminated(self._runs.ids[role], "KILLED", end_time=stamp)
         for name, arm in record.arms.items():
             run_id = self.arm_run(record, name)
             metrics = [Metric(k, v, stamp or 0, 0) for k, v in summaries.get(name, {}).items()]
             params = [Param(k, str(v)) for k, v in arm.selection.get("params", {}).items()]
-            self._log(run_id, metrics, params, self._arm_tags(arm))
+            # A study that is run again when it is done says the same at another time.
+            held = self._client.get_run(run_id).data.metrics if metrics else {}
+            self._log(run_id, _unlike(held, metrics), params, self._arm_tags(arm))
             self._client.set_terminated(run_id, "FAILED" if arm.failure else status, end_time=stamp)
-        self._client.set_terminated(self._runs["study"], status, end_time=stamp)
+        self._client.set_terminated(self._runs.ids["study"], status, end_time=stamp)
 
     def _arm_tags(self, arm: ArmRecord) -> list[RunTag]:
         complete = sum(t.state == "complete" for t in arm.confirm_trials)
@@ -261,31 +274,31 @@ class MlflowWriter:
             f"ddof 1); {complete} of {planned} confirm trials are complete."
         )
         said += "".join(f"\n\nNot trained in {name}: {reason}." for name, reason in arm.skipped.items())
-        tags = [RunTag("mlflow.note.content", said)]
+        for again in arm.searches[1:]:
+            if again.selection:
+                chosen = ", ".join(f"{name} {value}" for name, value in again.selection["params"].items())
+                said += (
+                    f"\n\nRepeat {again.repeat} of its search chose {chosen}; the metrics are of the first."
+                )
+        tags = [RunTag("mlflow.note.content", redacted(said)[:_LONGEST])]
         if arm.failure:
-            tags.append(RunTag(_PREFIX + "failure", arm.failure[:5000]))
+            tags.append(RunTag(PREFIX + "failure", redacted(arm.failure)[:_LONGEST]))
         return tags
 
     def log_report(self, folder: Path) -> None:
         """The report's files as artifacts of the study's run."""
-        self._client.log_artifacts(self._runs["study"], str(folder), "report")
+        self._client.log_artifacts(self._runs.ids["study"], str(folder), "report")
 
     def run_ids(self) -> dict[str, str]:
-        return dict(self._runs)
+        return dict(self._runs.ids)
 
     def run_url(self) -> str:
         """Where the study's run is, for people: a page of a server, or the command that opens the UI."""
-        run_id = self._runs["study"]
+        run_id = self._runs.ids["study"]
         if self.uri.startswith("http"):
             return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
         return f"run {run_id} in {self.uri}"
 
 
-def _last_epoch(trial: TrialRecord) -> int:
-    """The step of what was measured at a trial's end."""
-    return max(trial.reports, default=0)
-
-
-def _file_name(regime: str) -> str:
-    """Of a regime in the name of a model, which holds no slash; nothing for the standard one."""
-    return "" if regime == "standard" else f"{regime.replace('/', '-')}-"
+def _unlike(held: Mapping[str, float], metrics: Sequence[Metric]) -> list[Metric]:
+    return [metric for metric in metrics if held.get(metric.key) != metric.value]

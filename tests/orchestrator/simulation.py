@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.campaign.campaign import Campaign, Outcome, TrialRequest
 from orchestrator.campaign.journal import BufferedJournal
 from orchestrator.campaign.ledger import Ledger, read_events
-from orchestrator.campaign.record import StudyRecord
+from orchestrator.campaign.record import ArmRecord, StudyRecord
 from orchestrator.study.spec import ArmSpec, ConfirmSpec, ProtocolSpec, PrunerSpec, SearchSpec, StudySpec
 from workloads.catalogue import Term
 from workloads.contract import DataConfig, DataFacts, ModelConfig, NoiseConfig, TrainingConfig, TrialConfig
@@ -96,6 +96,8 @@ class Simulator:
     """An attempt may fail: what it ends with, or None."""
     kill_at: int | None = None
     campaign: type[Campaign] = Campaign
+    wall_clock: Callable[[float], float] = lambda now: now
+    """What the clock on the wall says, which people may set, at a moment of the session."""
     skipped: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """By arm and regime, the reason: said at the beginning of every session, as a real one does."""
     starts: list[str] = field(default_factory=list)
@@ -129,7 +131,15 @@ class Simulator:
                     record.apply(skipped)
             journal = BufferedJournal(self.folder / "optuna.journal")
             now = [0.0]
-            campaign = self.campaign(self.spec, FACTS, record, emit, journal, clock=lambda: now[0])
+            campaign = self.campaign(
+                self.spec,
+                FACTS,
+                record,
+                emit,
+                journal,
+                clock=lambda: self.wall_clock(now[0]),
+                monotonic=lambda: now[0],
+            )
             self._loop(campaign, now)
             journal.flush()
         finally:
@@ -169,15 +179,20 @@ class Simulator:
 
 def decisions(record: StudyRecord) -> dict[str, Any]:
     """What a campaign decided, without times and order."""
+    return {arm.label: _decided(arm) for first in record.arms.values() for arm in first.searches}
+
+
+def _decided(arm: ArmRecord) -> dict[str, Any]:
+    spent = arm.spent or {}
     return {
-        name: {
-            "configurations": [(c.params, c.state, c.value, c.reason) for c in arm.configurations],
-            "selected": arm.selected,
-            "confirmed": {
-                regime: {s: (t.params, t.state, t.metrics) for s, t in sorted(trials.items())}
-                for regime, trials in arm.confirms.items()
-            },
-            "skipped": arm.skipped,
-        }
-        for name, arm in record.arms.items()
+        "configurations": [(c.params, c.state, c.value, c.reason) for c in arm.configurations],
+        "selected": arm.selected,
+        "failure": arm.failure,
+        "spent": {name: spent[name] for name in ("limit", "allowed", "spent") if name in spent},
+        "confirmed": {
+            # Its own place too: a trial that several share is always the same one's.
+            regime: {s: (t.place, t.number, t.params, t.state, t.metrics) for s, t in sorted(trials.items())}
+            for regime, trials in arm.confirms.items()
+        },
+        "skipped": arm.skipped,
     }

@@ -88,6 +88,23 @@ def test_little_disk_is_warned_of_and_none_fails(
     assert found(tmp_path)["disk"].level == level
 
 
+@pytest.mark.parametrize(("mode", "level"), [(0o600, "ok"), (0o640, "warn"), (0o604, "warn")])
+def test_a_token_of_rays_that_others_may_read_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, level: str
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    assert list(doctor._token(tmp_path)) == []
+    (tmp_path / ".ray").mkdir()
+    token = tmp_path / ".ray" / "auth_token"
+    token.write_text("x")
+    token.chmod(mode)
+    (found,) = doctor._token(tmp_path)
+    assert found.level == level
+    assert str(token) in found.detail
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+    assert list(doctor._token(tmp_path)) == []
+
+
 def test_a_folder_that_cannot_be_written_fails_but_for_the_home_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from orchestrator.report.plan_text import duration, plan_text, reach_text
 from orchestrator.study.loader import load_study, parse_study
 from orchestrator.study.plan import make_plan, trial_flop
 from orchestrator.study.spec import (
+    BudgetSpec,
     ConfirmSpec,
     ExecutionSpec,
     ProtocolSpec,
@@ -200,3 +201,61 @@ def test_the_plan_of_a_study_made_in_python_needs_no_file() -> None:
 )
 def test_a_duration_is_written_in_its_two_largest_units(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_a_budget_of_trials_caps_the_plan_of_each_search() -> None:
+    # Twelve configurations of three seeds would be 36 trials; of ten trials each but the last may end at one.
+    plan = make_plan(dataclasses.replace(QUICK, budget=BudgetSpec(trials=10)), cores=2)
+    assert [(a.configurations, a.search_trials) for a in plan.arms] == [(8, 10)] * 3
+    free = make_plan(dataclasses.replace(QUICK, budget=BudgetSpec(trials=40)), cores=2)
+    assert free == make_plan(QUICK, cores=2)
+    tau = make_plan(dataclasses.replace(TAU, budget=BudgetSpec(trials=4)), cores=2)
+    assert [(a.configurations, a.search_trials) for a in tau.arms] == [(1, 0), (4, 4)]
+
+
+def test_repeats_multiply_the_search_and_add_one_regime_of_confirm_trials_each() -> None:
+    spec = dataclasses.replace(TAU, search=dataclasses.replace(TAU.search, repeats=3))
+    plan = make_plan(spec, cores=2)
+    # One point has nothing to search again; eleven values are, three times, each winner on five seeds.
+    assert [(a.search_trials, a.confirm_trials) for a in plan.arms] == [(0, 5), (33, 15)]
+    protocols = {
+        "standard": ProtocolSpec("standard"),
+        "long_tailed": ProtocolSpec("long_tailed", ("plain", "drw"), LongTailedConfig(factor=10.0)),
+    }
+    plan = make_plan(dataclasses.replace(spec, protocols=protocols), cores=2)
+    assert [a.confirm_trials for a in plan.arms] == [15, 25]
+
+
+def test_limits_of_seconds_cap_the_time_of_the_searches_and_not_that_of_the_confirm_trials() -> None:
+    measured = dict.fromkeys(QUICK.arms, 2.0)
+
+    def seconds(budget: BudgetSpec, times: int = 1) -> float:
+        spec = dataclasses.replace(
+            QUICK, budget=budget, search=dataclasses.replace(QUICK.search, repeats=times)
+        )
+        time = make_plan(spec, cores=2, measured=measured).time
+        assert time is not None
+        return time.seconds
+
+    # Three arms: 36 search and 5 confirm trials each, of two seconds, two at once.
+    assert seconds(BudgetSpec()) == 3 * 41
+    assert seconds(BudgetSpec(device_seconds=30.0)) == 3 * (30 + 10) / 2
+    assert seconds(BudgetSpec(wall_seconds=20.0)) == 20 + 3 * 5
+    assert seconds(BudgetSpec(device_seconds=30.0), 2) == 2 * 3 * (30 + 10) / 2
+
+
+def test_the_plan_says_what_ends_a_search_and_how_often_it_is_done() -> None:
+    spec = dataclasses.replace(
+        QUICK,
+        budget=BudgetSpec(trials=10, device_seconds=90.0, wall_seconds=7200.0),
+        search=dataclasses.replace(QUICK.search, repeats=3),
+    )
+    words = " ".join(plan_text(spec, make_plan(spec, cores=2), []).split())
+    assert (
+        "a search ends at 10 trials an arm of each repeat, or at 1 min 30 s of device time an arm of each "
+        "repeat, or at 2 h 0 min of the study's running time; the best so far is confirmed." in words
+    )
+    assert "every search is done 3 times" in words
+    plain = " ".join(plan_text(QUICK, make_plan(QUICK, cores=2), []).split())
+    assert "Budget:" not in plain
+    assert "Repeats:" not in plain

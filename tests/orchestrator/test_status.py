@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.report.status_text import status_text
-from orchestrator.study.spec import ArmSpec, ConfirmSpec, SearchSpec
+from orchestrator.study.spec import ArmSpec, BudgetSpec, ConfirmSpec, SearchSpec
 from workloads.catalogue import Term
 
 from .test_dump import SPEC
@@ -141,7 +141,64 @@ def test_elapsed_time_is_that_of_the_sessions_and_not_of_the_pauses_between_them
     assert "elapsed       1 min 0 s" in shown(closed, again, running=True)
 
 
+def test_elapsed_time_is_what_the_sessions_measured_whatever_was_done_to_the_clock() -> None:
+    day = 86400.0
+    closed = {"event": "closed", "t": START + 2 * day, "reason": "interrupted", "up": 12.0}
+    reopened = {"event": "reopened", "t": START - day, "key": "a", "reason": "damaged", "up": 30.0}
+    assert "elapsed       42 s" in shown(closed, opened(START - day), reopened)
+    # A driver that works has worked since its last line, too; a clock set back takes nothing away.
+    assert "elapsed       1 min 22 s" in shown(closed, opened(START - day), reopened, running=True)
+    late = shown(closed, opened(START - day), reopened, running=True, written=START + day)
+    assert "elapsed       42 s" in late
+    assert "(0.0 s ago)" in late
+
+
 def test_a_killed_session_lasts_until_the_ledger_was_written() -> None:
     assert "elapsed       1 min 0 s" in shown()
     local = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(START + 60))
     assert f"last written  {local} (40 s ago)" in shown()
+
+
+def test_the_share_of_the_budget_that_is_spent_is_shown() -> None:
+    budget = BudgetSpec(trials=5, device_seconds=10.0, wall_seconds=50.0)
+    spec = dataclasses.replace(STUDY, budget=budget)
+    more = [
+        {"event": "none", "t": START, "up": 20.0},
+        opened(START),
+        {"event": "none", "t": START, "up": 0.5},
+    ]
+    record = StudyRecord.fold([*EVENTS, *more])
+    lines = status_text(spec, record, Path("out"), running=False, written=START, now=START).splitlines()
+    spent = [re.split(r"  +", line.strip()) for line in lines[lines.index("Budget spent") + 1 :][:3]]
+    # Four trials began; three ended after two seconds each. The sessions lasted 20 and 0.5 seconds.
+    assert spent == [
+        ["logitnorm", "trials 4 of 5", "80 %"],
+        ["logitnorm", "device_seconds 6.0 of 10", "60 %"],
+        ["all searches", "wall_seconds 20.5 of 50", "41 %"],
+    ]
+    ended = {
+        "event": "budget_spent",
+        "t": START,
+        "arm": "logitnorm",
+        "limit": "trials",
+        "allowed": 5,
+        "spent": 4,
+    }
+    record.apply(ended)
+    text = status_text(spec, record, Path("out"), running=False, written=START, now=START)
+    assert "80 %  its search has ended" in text
+    assert text.count("its search has ended") == 1
+    assert "Budget spent" not in shown()
+
+
+def test_repeats_have_rows_of_their_own() -> None:
+    spec = dataclasses.replace(STUDY, search=SearchSpec(trials=5, repeats=2))
+    again = {**configured("logitnorm", 0, tau=0.7), "repeat": 1}
+    record = StudyRecord.fold([*EVENTS, again])
+    lines = status_text(spec, record, Path("out"), running=False, written=START, now=START).splitlines()
+    rows = [re.split(r"  +", line.strip()) for line in lines if line.startswith("  logitnorm")]
+    assert [row[:4] for row in rows[:2]] == [
+        ["logitnorm", "4 of at most 5", "1", "2"],
+        ["logitnorm, repeat 1", "1 of at most 5", "1", "0"],
+    ]
+    assert not any(line.startswith("  cross_entropy, repeat") for line in lines), "nothing to search"

@@ -27,9 +27,10 @@ from workloads.contract import (
 )
 from workloads.evaluation.evidence import Evidence
 from workloads.evaluation.ood import rejection_metrics
-from workloads.measurement.outputs import OutputsDamaged, read_outputs
+from workloads.measurement.outputs import read_outputs
 from workloads.measurement.subject import Subject
 from workloads.run import prepare, rescore, run
+from workloads.sealed import Damaged
 from workloads.training.inference import Outputs
 
 NOISE = NoiseConfig(size=40)
@@ -183,7 +184,7 @@ def test_a_changed_byte_of_a_saved_output_is_found(tmp_path: Path) -> None:
     content = bytearray(target.read_bytes())
     content[len(content) // 2] ^= 1
     target.write_bytes(bytes(content))
-    with pytest.raises(OutputsDamaged, match=r"uniform\.npz does not hold what was written"):
+    with pytest.raises(Damaged, match=r"uniform\.npz does not hold what was written"):
         rescore(config, ["mls"], {}, folder=tmp_path / "trial", data_root=tmp_path / "data")
 
 

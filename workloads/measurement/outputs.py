@@ -1,25 +1,23 @@
 """What the measured model said, kept: every score and metric can be computed from these files again.
 
 A folder holds, for every set, ``<set>.npz`` (logits, features and, where there are any, labels and divisor;
-compressed), ``head.npz`` and ``index.json``, which lists each file with its SHA-256.
+compressed), ``head.npz`` and ``index.json``, which lists each file with its SHA-256 and holds its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import io
-import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from workloads.arrays import packed, read_arrays
 from workloads.evaluation.evidence import Evidence, Head
+from workloads.sealed import Damaged, file_digest, read_sealed
 from workloads.training.storage import write_bytes, write_json
 
 OUTPUTS = "outputs"
@@ -28,13 +26,7 @@ INDEX = "index.json"
 SCORES_FILE = "scores.npz"
 RELIABILITY = "reliability.json"
 _HEAD = "head.npz"
-_FORMAT = 2
-_LEVEL = 1
-"""Of DEFLATE: features after a ReLU halve at any level, and a higher one takes several times as long."""
-
-
-class OutputsDamaged(ValueError):
-    """A saved output is missing or does not hold what was written."""
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -65,12 +57,16 @@ class Outputs:
 
 
 def write_outputs(folder: Path, outputs: Outputs) -> None:
-    """Write everything; the index comes last, so that what it lists is there."""
+    """Write everything; the index comes last, so that what it lists is there.
+
+    Where this very model was measured here before, the sets that were added to it since then stay.
+    """
     digest = write_arrays(folder / _HEAD, outputs.parameters)
+    added = _added(folder, digest)
     index = {
         "format": _FORMAT,
         "head": {"file": _HEAD, "sha256": digest, "kind": outputs.head.kind},
-        "sets": {name: _write_set(folder, name, each) for name, each in outputs.sets.items()},
+        "sets": {name: _write_set(folder, name, each) for name, each in outputs.sets.items()} | added,
         "left_out": dict(outputs.left_out),
     }
     write_json(folder / INDEX, index)
@@ -86,7 +82,7 @@ def add_set(folder: Path, name: str, added: MeasuredSet) -> None:
 def read_outputs(folder: Path) -> Outputs:
     """Everything that :func:`write_outputs` wrote and :func:`add_set` added.
 
-    Raises: OutputsDamaged naming the file that is missing or is not what was written.
+    Raises: Damaged naming the file that is missing or is not what was written.
     """
     index = _read_index(folder)
     head = index["head"]
@@ -104,23 +100,14 @@ def read_scores(folder: Path) -> dict[str, npt.NDArray[Any]]:
     """The saved scores by ``<label>/<set>``; none where they are missing or damaged: the outputs give them
     again."""
     try:
-        with (folder / SCORES_FILE).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return read_arrays(folder / SCORES_FILE)
+    except Damaged:
         return {}
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     """Write a compressed .npz file atomically; returns the SHA-256 of its bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
-        for name, array in arrays.items():
-            # Without the time of day: equal arrays make equal files.
-            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(entry, "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
-    content = buffer.getvalue()
+    content = packed(arrays)
     write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
 
@@ -136,23 +123,34 @@ def _write_set(folder: Path, name: str, each: MeasuredSet) -> dict[str, Any]:
     return {"file": f"{name}.npz", "sha256": digest, "kind": each.kind, "size": len(said)}
 
 
+def _added(folder: Path, head: str) -> dict[str, Any]:
+    """The entries of the sets that were added to this model and are whole; ``head`` is its head's SHA-256."""
+    try:
+        index = _read_index(folder)
+    except Damaged:
+        return {}
+    if index["head"]["sha256"] != head:
+        return {}
+    found = {}
+    for name, entry in index["sets"].items():
+        if entry["kind"] == "added":
+            with contextlib.suppress(OSError):
+                if file_digest(folder / entry["file"]) == entry["sha256"]:
+                    found[name] = entry
+    return found
+
+
 def _read_index(folder: Path) -> dict[str, Any]:
     path = folder / INDEX
-    try:
-        index: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise OutputsDamaged(f"{path} is missing or not readable ({error})") from error
+    index = read_sealed(path)
     if index.get("format") != _FORMAT:
-        raise OutputsDamaged(f"{path} must have format {_FORMAT}; got {index.get('format')!r}")
+        raise Damaged(f"{path} must have format {_FORMAT}; got {index.get('format')!r}")
     return index
 
 
 def _read_arrays(path: Path, digest: str) -> dict[str, npt.NDArray[Any]]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise OutputsDamaged(f"{path} is missing or not readable ({error.strerror})") from error
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise OutputsDamaged(f"{path} does not hold what was written (its SHA-256 differs)")
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    arrays = read_arrays(path)
+    # Whole, but perhaps of another run.
+    if file_digest(path) != digest:
+        raise Damaged(f"{path} does not hold what was written (its SHA-256 differs)")
+    return arrays

@@ -19,6 +19,7 @@ from workloads.measurement.geometry import measure_geometry
 from workloads.measurement.measure import perturbing
 from workloads.measurement.ood import measure_ood
 from workloads.measurement.outputs import (
+    INDEX,
     OUTPUTS,
     SCORES_FILE,
     MeasuredSet,
@@ -30,6 +31,7 @@ from workloads.measurement.outputs import (
 )
 from workloads.measurement.part import Part
 from workloads.measurement.perturbed import Perturbing
+from workloads.protocols.folder import changing
 from workloads.protocols.trial import Trial
 from workloads.protocols.trials import open_trial
 from workloads.training.numerics import reproducible
@@ -82,13 +84,14 @@ def _rescored(
             fresh[name] = MeasuredSet("added", subject.evidence(images[name]))
             if not np.isfinite(fresh[name].evidence.logits).all():
                 raise ValueError(f"{name}: the logits must be finite; some are not")
-        for name, measured in fresh.items():
-            add_set(place.folder / OUTPUTS, name, measured)
         outputs = replace(outputs, sets={**outputs.sets, **fresh})
     rejection = measure_ood(outputs, scores, _perturbed(trial, outputs, images))
     part = rejection.part
-    kept = {**read_scores(place.folder / OUTPUTS), **rejection.scores}
-    write_arrays(place.folder / OUTPUTS / SCORES_FILE, kept)
+    with changing(place.folder, (INDEX, SCORES_FILE, *(f"{name}.npz" for name in fresh))):
+        for name, measured in fresh.items():
+            add_set(place.folder / OUTPUTS, name, measured)
+        kept = {**read_scores(place.folder / OUTPUTS), **rejection.scores}
+        write_arrays(place.folder / OUTPUTS / SCORES_FILE, kept)
     if added and "calibration" in config.evaluation.measures:
         part += measure_calibration(outputs, config.evaluation.calibration.bins)[0]
     if added and "geometry" in config.evaluation.measures:

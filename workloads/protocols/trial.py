@@ -2,12 +2,12 @@
 
 A trial's folder holds ``checkpoint.pt`` while it trains (and for good where it confirms), ``outputs/`` once
 a confirm trial was measured, and last of all ``result.json``. Running the same trial in the same folder again
-is the resume: it repeats the reports of what it finds finished and goes on from there.
+is the resume: it repeats the reports of what it finds finished and goes on from there. A finished trial whose
+result or outputs are damaged is measured again, from its checkpoint where that is whole.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -31,21 +31,12 @@ from workloads.measurement.part import Part
 from workloads.measurement.subject import Subject
 from workloads.models.base import Classifier
 from workloads.models.build import build_model
+from workloads.protocols.folder import CHECKPOINT, write_result
 from workloads.training.batches import Normaliser
-from workloads.training.checkpoint import (
-    Checkpoint,
-    plain_reports,
-    read_checkpoint,
-    read_reports,
-    write_checkpoint,
-)
+from workloads.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from workloads.training.engine import Engine
 from workloads.training.inference import as_tensor, predict
 from workloads.training.seeds import derive_seed
-from workloads.training.storage import write_json
-
-RESULT = "result.json"
-CHECKPOINT = "checkpoint.pt"
 
 Report = Callable[[EpochReport], None]
 
@@ -242,7 +233,7 @@ class Trial:
             parameters=sum(p.numel() for p in (*self.model.parameters(), *self.engine.loss.parameters())),
             notes=measured.notes,
         )
-        _write_result(self.folder / RESULT, self.config.key, result, self.reports)
+        write_result(self.folder, self.config.key, result, self.reports)
         if self.config.stage == "search":
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
         return result
@@ -260,30 +251,3 @@ class Trial:
         torch.manual_seed(derive_seed(self.config.seed, "model"))
         model = build_model(self.config.model, self.data.facts.image_shape, num_classes, loss.head)
         return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def read_result(path: Path, key: str) -> tuple[TrialResult, tuple[EpochReport, ...]] | None:
-    """The finished trial ``key``, or None where this file is not there, not whole, or another trial's."""
-    try:
-        record = json.loads(path.read_text())
-        if record["key"] != key:
-            return None
-        saved = {**record["result"], "notes": tuple(record["result"]["notes"])}
-        return TrialResult(**saved), read_reports(record["reports"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write_result(path: Path, key: str, result: TrialResult, reports: list[EpochReport]) -> None:
-    record = {
-        "key": key,
-        "result": {
-            "metrics": dict(result.metrics),
-            "train_seconds": result.train_seconds,
-            "evaluation_seconds": result.evaluation_seconds,
-            "parameters": result.parameters,
-            "notes": list(result.notes),
-        },
-        "reports": plain_reports(reports),
-    }
-    write_json(path, record)

@@ -9,9 +9,10 @@ import torch
 
 from workloads.contract import Protocol, TrialConfig, TrialResult
 from workloads.protocols.continual import ContinualTrial
+from workloads.protocols.folder import read_result
 from workloads.protocols.long_tailed import LongTailedTrial
 from workloads.protocols.standard import StandardTrial
-from workloads.protocols.trial import RESULT, Report, Trial, read_result
+from workloads.protocols.trial import Report, Trial
 from workloads.training.numerics import reproducible
 
 TRIALS: Mapping[Protocol, type[Trial]] = {
@@ -36,7 +37,7 @@ def run_trial(
     config: TrialConfig, report: Report, *, folder: Path, data_root: Path, device: str, threads: int
 ) -> TrialResult:
     """Train and measure one trial; see :func:`workloads.run.run` for arguments and errors."""
-    finished = read_result(folder / RESULT, config.key)
+    finished = read_result(folder, config.key)
     if finished is not None:
         result, reports = finished
         for each in reports:

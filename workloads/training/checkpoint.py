@@ -5,10 +5,8 @@ The file is what ``torch.save`` writes, followed by a line with its SHA-256; ``t
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,11 @@ from typing import Any
 import torch
 
 from workloads.contract import EpochReport
+from workloads.sealed import with_trailer, without_trailer
+from workloads.training.reports import plain_reports, read_reports
 from workloads.training.storage import write_bytes
 
 FORMAT = 2
-_TRAILER = b"\nsha256 "
-_TRAILER_SIZE = len(_TRAILER) + 64
 
 
 @dataclass(frozen=True)
@@ -53,22 +51,21 @@ def write_checkpoint(path: Path, key: str, checkpoint: Checkpoint) -> None:
         "memory": checkpoint.memory,
     }
     torch.save(record, buffer)
-    payload = buffer.getvalue()
-    write_bytes(path, payload + _TRAILER + hashlib.sha256(payload).hexdigest().encode())
+    write_bytes(path, with_trailer(buffer.getvalue()))
 
 
 def read_checkpoint(path: Path, key: str, device: torch.device) -> Checkpoint | None:
     """The checkpoint of trial ``key``, or None where there is none that can be trusted.
 
-    A missing, truncated or altered file, another trial's, or another format's is no error: training then
-    starts anew. Nothing but tensors and plain values is unpickled.
+    A missing, unreadable, truncated or altered file, another trial's, or another format's is no error:
+    training then starts anew. Nothing but tensors and plain values is unpickled.
     """
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except OSError:
         return None
-    payload, trailer = content[:-_TRAILER_SIZE], content[-_TRAILER_SIZE:]
-    if trailer != _TRAILER + hashlib.sha256(payload).hexdigest().encode():
+    payload = without_trailer(content)
+    if payload is None:
         return None
     try:
         record = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
@@ -84,11 +81,3 @@ def read_checkpoint(path: Path, key: str, device: torch.device) -> Checkpoint | 
         record["stage"],
         record["memory"],
     )
-
-
-def plain_reports(reports: Sequence[EpochReport]) -> list[dict[str, Any]]:
-    return [{"epoch": report.epoch, "metrics": dict(report.metrics)} for report in reports]
-
-
-def read_reports(records: Sequence[dict[str, Any]]) -> tuple[EpochReport, ...]:
-    return tuple(EpochReport(record["epoch"], record["metrics"]) for record in records)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from workloads.sealed import sealed
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -20,10 +23,14 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-    except BaseException:
+    except BaseException as error:
         draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            # A full disk does not say where it is, and the draft's name says little.
+            error.filename, error.filename2 = str(path), None
         raise
 
 
-def write_json(path: Path, record: Any) -> None:
-    write_bytes(path, (json.dumps(record, indent=1) + "\n").encode())
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record with its checksum; ``workloads.sealed.read_sealed`` reads it."""
+    write_bytes(path, (json.dumps(sealed(record), indent=1) + "\n").encode())

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from orchestrator.campaign.ledger import read_events
@@ -44,7 +44,14 @@ confirm:
 class Driver:
     """One run of ``orchestrate study`` and every process that it starts."""
 
-    def __init__(self, study: Path, out: Path, *options: str, python_path: Path | None = None) -> None:
+    def __init__(
+        self,
+        study: Path,
+        out: Path,
+        *options: str,
+        python_path: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.out = out
         self._mark = uuid.uuid4().hex
         environment = {**os.environ, "ORCHESTRATE_TEST_MARK": self._mark}
@@ -52,6 +59,7 @@ class Driver:
         environment.pop("MLFLOW_TRACKING_URI", None)
         if python_path is not None:
             environment["PYTHONPATH"] = str(python_path)
+        environment.update(variables or {})
         self.process = subprocess.Popen(
             [COMMAND, "study", study, "--out", out, *options],
             env=environment,

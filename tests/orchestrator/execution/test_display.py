@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -13,6 +14,7 @@ from orchestrator.campaign.record import StudyRecord
 from orchestrator.execution.display import Display, clock_text
 from orchestrator.execution.forecast import seconds_left, trials_left
 from orchestrator.study.regimes import regimes
+from orchestrator.study.spec import BudgetSpec, PrunerSpec, SearchSpec
 from tests.orchestrator.simulation import PROTOCOLS, Killed, Simulator, study
 
 
@@ -93,3 +95,36 @@ def test_no_time_is_named_before_anything_has_ended() -> None:
 )
 def test_times_are_written_as_on_a_clock(seconds: float, text: str) -> None:
     assert clock_text(seconds) == text
+
+
+def test_a_budget_shortens_what_is_left() -> None:
+    search = SearchSpec(trials=8, seeds=(0,), pruner=PrunerSpec("none"), parallel=1)
+    arms = {"hem": study().arms["hem"]}
+    spec = study(arms=arms, baseline="hem", search=search)
+    opened = {"event": "opened", "t": 0.0, "study": "simulated", "arms": ["hem"]}
+    events: list[dict[str, Any]] = [opened]
+    for number in range(4):
+        events.append({"event": "configured", "t": 0.0, "arm": "hem", "number": number, "params": {}})
+        started = {"event": "started", "t": 0.0, "key": str(number), "arm": "hem", "stage": "search"}
+        events.append({**started, "protocol": "standard", "number": number, "seed": 0, "attempt": 1})
+        ended = {"event": "finished", "t": 1.0, "key": str(number), "state": "complete", "metrics": {}}
+        events.append({**ended, "seconds": 3.0, "reason": "", "up": 2.0 * number})
+        settled = {"event": "settled", "t": 1.0, "arm": "hem", "number": number, "state": "complete"}
+        events.append({**settled, "value": 0.1, "reason": ""})
+    record = StudyRecord.fold(events)
+
+    def left(**limits: Any) -> float | None:
+        return seconds_left(replace(spec, budget=BudgetSpec(**limits)), record, 1)
+
+    # Four configurations and three confirm trials to come, three seconds each; 12 and 6 seconds were spent.
+    assert left() == 4 * 3 + 3 * 3
+    assert left(trials=6) == 2 * 3 + 3 * 3
+    assert left(device_seconds=17.0) == 5 + 3 * 3
+    assert left(wall_seconds=10.0) == 4 + 3 * 3
+    assert left(wall_seconds=1.0) == 3 * 3
+    record.apply(
+        {"event": "budget_spent", "t": 1.0, "arm": "hem", "limit": "trials", "allowed": 4, "spent": 4}
+    )
+    assert left() == 3 * 3
+    again = replace(spec, search=replace(search, repeats=2))
+    assert trials_left(again, record) == (8 * 1.0, 2 * 3)

@@ -42,7 +42,7 @@ class Silent:
 
     def put(self, event: Any) -> None: ...
 
-    def drain(self, seconds: float) -> bool:
+    def drain(self, seconds: float, *_: Any) -> bool:
         return True
 
 
@@ -51,13 +51,14 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without MLflow and Ray; where trials would begin the session ends, and the study is not done."""
 
     @contextlib.contextmanager
-    def connect(_: str | None) -> Iterator[cluster.Cluster]:
-        yield cluster.Cluster("local", 2.0, 0.0, 1)
+    def connect(_: str | None, **__: Any) -> Iterator[cluster.Cluster]:
+        machine = {"Alive": True, "Resources": {"CPU": 2.0}}
+        yield cluster.Cluster("local", cluster.Machines(lambda: [machine]))
 
     monkeypatch.setattr(cluster, "connect", connect)
     monkeypatch.setattr(session, "check_store", lambda uri: uri)
     monkeypatch.setattr(session, "Tracker", Silent)
-    monkeypatch.setattr(session._Session, "_tune", lambda self, slots: False)
+    monkeypatch.setattr(session._Session, "_tune", lambda self, machines: False)
 
 
 def study(tmp_path: Path, **changes: Any) -> StudySpec:

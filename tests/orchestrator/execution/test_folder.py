@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,3 +130,15 @@ def test_a_lock_file_that_nobody_holds_does_not_lock(study_dir: Path) -> None:
     assert not is_locked(study_dir)
     with DriverLock(study_dir):
         assert is_locked(study_dir)
+
+
+def test_folders_put_aside_at_the_same_time_of_day_are_all_kept(
+    study_dir: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "strftime", lambda _: "20260101-000000")
+    for number in range(4):
+        with claimed(load_study(path), study_dir, fresh=True):
+            (study_dir / "ledger.jsonl").write_text(f"{number}")
+    names = ["small.20260101-000000", "small.20260101-000000-2", "small.20260101-000000-3", "small"]
+    kept = [study_dir.with_name(name) / "ledger.jsonl" for name in names]
+    assert [ledger.read_text() for ledger in kept] == ["0", "1", "2", "3"]

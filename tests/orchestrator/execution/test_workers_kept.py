@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.utils.object_cache import _ObjectCache
 
-from orchestrator.execution.adapter import keep_workers
+from orchestrator.execution.workers import keep_workers
 
 
 @pytest.mark.parametrize("slots", [1, 2, 5])

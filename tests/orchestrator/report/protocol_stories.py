@@ -11,6 +11,7 @@ from orchestrator.study.regimes import regimes
 from orchestrator.study.spec import ConfirmSpec, ProtocolSpec, ReportSpec, StudySpec
 from workloads.contract import TrainingConfig
 from workloads.protocol_config import ContinualConfig, LongTailedConfig
+from workloads.sealed import sealed
 
 from .stories import SPEC, Story, confirm_metrics, trial_key
 
@@ -150,7 +151,7 @@ def write_streams(story: Story, study_dir: Path) -> None:
                 if trial.state == "complete":
                     stream_path(study_dir, arm, seed, name).parent.mkdir(parents=True)
                     saved = {"accuracy": matrix_of(story.spec, arm, name, seed)}
-                    stream_path(study_dir, arm, seed, name).write_text(json.dumps(saved))
+                    stream_path(study_dir, arm, seed, name).write_text(json.dumps(sealed(saved)))
 
 
 def stream_path(study_dir: Path, arm: str, seed: int, name: str) -> Path:

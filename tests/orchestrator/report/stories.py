@@ -13,6 +13,7 @@ import numpy as np
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.study.regimes import regimes
 from orchestrator.study.spec import ArmSpec, ConfirmSpec, SearchSpec, StudySpec
+from workloads.arrays import packed
 from workloads.catalogue import Term, Value
 from workloads.contract import (
     DataConfig,
@@ -23,6 +24,7 @@ from workloads.contract import (
     TrainingConfig,
 )
 from workloads.evaluation.score_names import parse_score
+from workloads.sealed import sealed
 
 LR = Term("log_uniform", (0.01, 1.0))
 SPEC = StudySpec(
@@ -278,8 +280,8 @@ def write_outputs(spec: StudySpec, record: StudyRecord, study_dir: Path) -> None
             scores |= {name: generator.normal(2, 1.2, 300) for name in spec.data.near_ood}
             scores |= {name: generator.normal(0, 1.0, 200) for name in spec.data.far_ood}
             named: dict[str, Any] = {f"msp/{name}": each for name, each in scores.items()}
-            np.savez(folder / "scores.npz", **named)
-            (folder / "reliability.json").write_text(json.dumps(reliability(generator)))
+            (folder / "scores.npz").write_bytes(packed(named))
+            (folder / "reliability.json").write_text(json.dumps(sealed(reliability(generator))))
 
 
 def reliability(generator: np.random.Generator) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from orchestrator.report.outputs import PooledReliability, PooledScores, pooled_reliability, pooled_scores
+from workloads.sealed import sealed
 
 from .stories import SPEC, trial_key, whole_story, write_outputs
 
@@ -34,6 +35,18 @@ def test_missing_and_damaged_files_are_named_and_the_others_used(tmp_path: Path)
     assert (pooled.seeds, pooled.missing) == ((100, 102, 104), (101, 103))
 
 
+def test_reliability_bins_with_a_changed_digit_are_not_believed(tmp_path: Path) -> None:
+    record = whole_story().record()
+    write_outputs(SPEC, record, tmp_path)
+    path = folder_of(tmp_path, "hem", 101) / "reliability.json"
+    text = path.read_text()
+    assert text.count("1.7") == 1
+    path.write_text(text.replace("1.7", "1.3"))
+    pooled = pooled_reliability(SPEC, record, tmp_path, "hem")
+    assert isinstance(pooled, PooledReliability)
+    assert (pooled.seeds, pooled.missing) == ((100, 102, 103, 104), (101,))
+
+
 def test_without_any_file_the_seeds_that_should_have_one_are_given(tmp_path: Path) -> None:
     record = whole_story().record()
     assert pooled_scores(SPEC, record, tmp_path, "hem") == SPEC.confirm.seeds
@@ -52,7 +65,7 @@ def test_reliability_bins_are_weighted_by_their_counts(tmp_path: Path) -> None:
             "edges": [0.0, 0.5, 1.0],
         }
         path = folder_of(tmp_path, "hem", seed) / "reliability.json"
-        path.write_text(json.dumps({"before": part, "after": part, "temperature": 1.0}))
+        path.write_text(json.dumps(sealed({"before": part, "after": part, "temperature": 1.0})))
     pooled = pooled_reliability(SPEC, record, tmp_path, "hem")
     assert isinstance(pooled, PooledReliability)
     # (3 * .9 + 4 * .7) / 7 and (3 * 1 + 4 * .5) / 7; the empty bin is gone.

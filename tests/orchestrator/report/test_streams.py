@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from orchestrator.report.streams import SavedStreams, saved_streams
+from workloads.sealed import sealed
 
 from .protocol_stories import STUDY, matrix_of, protocol_story, stream_path, write_streams
 
@@ -46,16 +47,17 @@ def test_the_curve_is_the_mean_over_the_tasks_so_far_at_each_seed(tmp_path: Path
     [
         "{",
         "[]",
-        json.dumps({"accuracy": []}),
-        json.dumps({"accuracy": [[0.5, 0.5], [0.5]]}),
-        json.dumps({"accuracy": [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]}),
-        json.dumps({"accuracy": [[50.0] * 3] * 3}),
-        json.dumps({"accuracy": [[-0.1] * 3] * 3}),
-        json.dumps({"accuracy": [["high"]]}),
-        json.dumps({"accuracy": 0.5}),
-        json.dumps({"R": [[0.5]]}),
+        json.dumps(sealed({"accuracy": [[0.5] * 3] * 3})).replace("0.5", "0.7", 1),
+        json.dumps(sealed({"accuracy": []})),
+        json.dumps(sealed({"accuracy": [[0.5, 0.5], [0.5]]})),
+        json.dumps(sealed({"accuracy": [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]})),
+        json.dumps(sealed({"accuracy": [[50.0] * 3] * 3})),
+        json.dumps(sealed({"accuracy": [[-0.1] * 3] * 3})),
+        json.dumps(sealed({"accuracy": [["high"]]})),
+        json.dumps(sealed({"accuracy": 0.5})),
+        json.dumps(sealed({"R": [[0.5]]})),
         # Of another number of tasks.
-        json.dumps({"accuracy": [[0.5, None], [0.5, 0.5]]}),
+        json.dumps(sealed({"accuracy": [[0.5, None], [0.5, 0.5]]})),
     ],
 )
 def test_missing_and_damaged_files_are_named_and_the_others_used(tmp_path: Path, damaged: str) -> None:

@@ -1,0 +1,100 @@
+"""What a submission fixes before anything is sent: the study, the code, the packages, what the data are."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.study.dump import to_yaml
+from orchestrator.study.spec import StudySpec
+from orchestrator.submission.code import code_state, installed
+from orchestrator.submission.data_facts import data_facts
+from orchestrator.submission.job import Job
+from orchestrator.submission.profile import Profile
+from orchestrator.submission.record import Submission, digest, new_id, write_record
+from orchestrator.submission.storage import Storage
+from orchestrator.submission.targets import target
+
+_STUDY, _GIVEN, _VERSIONS, _PATCH = "study.yaml", "study.given.yaml", "versions.txt", "changes.patch"
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A submission before it is written."""
+
+    job: Job
+    kept: Mapping[str, str]
+    """By name, the files that say what was submitted."""
+    rendered: Mapping[str, str]
+    """By name, the files that the cluster is given."""
+    at: float
+    """When, in seconds since the epoch."""
+
+
+def frozen(
+    spec: StudySpec, given: str, profile: Profile, storage: Storage, now: float, options: Sequence[str] = ()
+) -> Frozen:
+    """A submission of a study; nothing is written yet.
+
+    Args:
+        given: the text of the study's file.
+        profile: with its storage settled.
+        storage: the same storage, as this machine sees it.
+        now: seconds since the epoch.
+        options: those of ``orchestrate submit``, for the command that goes on.
+    """
+    submission = new_id(spec.name, now)
+    place = _path(profile.storage or "")
+    folder = Path(place) / "submissions" / submission
+    words = ["orchestrate", "study", str(folder / _STUDY), "--out", place]
+    words += ["--data", profile.data] if profile.data else []
+    code = code_state()
+    # What runs is complete: no later default, and no other working directory, changes what it means.
+    kept = {_STUDY: to_yaml(spec), _GIVEN: given, _VERSIONS: installed()}
+    kept |= {_PATCH: code.patch} if code.patch else {}
+    facts: dict[str, Any] = {
+        "commit": code.commit,
+        "dirty": bool(code.patch),
+        "patch": _PATCH if code.patch else "",
+        "versions": _VERSIONS,
+        "python": platform.python_version(),
+        "data": dict(_data(spec, profile, storage)),
+        "submitted_at": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(now)),
+        "by": _user(),
+        "options": list(options),
+    }
+    job = Job(submission, spec.name, folder, (*words, "--plain"), profile, facts)
+    return Frozen(job, kept, target(profile.kind).render(job), now)
+
+
+def write(frozen: Frozen, storage: Storage) -> Submission:
+    """Write every file of a submission; its record, which makes it one, comes last. Raises: Unavailable."""
+    files = {**frozen.kept, **frozen.rendered}
+    for name, text in files.items():
+        storage.write(frozen.job.id, name, text)
+    submission = Submission(frozen.job, {n: digest(text) for n, text in files.items()}, frozen.at)
+    write_record(storage, submission)
+    return submission
+
+
+def _path(place: str) -> str:
+    """A ``file:`` URI as the path that it means."""
+    folder = Storage(place).folder
+    return place if folder is None else str(folder)
+
+
+def _data(spec: StudySpec, profile: Profile, storage: Storage) -> Mapping[str, Any]:
+    sources = Path(profile.data) if profile.data and "://" not in profile.data else None
+    return data_facts(spec, storage.folder / spec.name if storage.folder else None, sources)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

@@ -1,0 +1,192 @@
+"""A cluster that dies is noticed, and what is left of it ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import OrchestrateError
+from orchestrator.execution import session
+from orchestrator.execution.lifeline import (
+    Knock,
+    Lifeline,
+    bury,
+    fruitless_sessions,
+    local_ailment,
+    workers_of,
+)
+from orchestrator.execution.stop import Stop
+
+SLEEP = [sys.executable, "-c", "import signal; signal.pause()"]
+
+
+def processes(**named: subprocess.Popen[bytes]) -> dict[str, list[Any]]:
+    return {name: [SimpleNamespace(process=process)] for name, process in named.items()}
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_raylet_that_ended_by_itself_is_dead_whatever_its_status(status: int) -> None:
+    raylet = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({status})"])
+    raylet.wait()
+    assert local_ailment(processes(raylet=raylet)) == f"its raylet has ended (exit status {status})"
+
+
+def test_a_local_cluster_is_dead_without_its_raylet_or_gcs_server_and_lives_without_the_rest() -> None:
+    raylet, monitor = subprocess.Popen(SLEEP), subprocess.Popen(SLEEP)
+    gone = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    try:
+        assert local_ailment(processes(raylet=raylet, monitor=monitor)) == ""
+        monitor.kill()
+        monitor.wait()
+        assert local_ailment(processes(raylet=raylet, monitor=monitor)) == ""
+        gone.wait()
+        assert local_ailment(processes(raylet=raylet, gcs_server=gone)) == (
+            "its GCS server has ended (exit status 3)"
+        )
+        raylet.kill()
+        raylet.wait()
+        assert local_ailment(processes(raylet=raylet)) == "its raylet has ended (killed by SIGKILL)"
+    finally:
+        for process in (raylet, monitor, gone):
+            process.kill()
+            process.wait()
+
+
+def test_a_buried_cluster_leaves_no_process_behind_also_none_that_lost_its_parent() -> None:
+    raylet = subprocess.Popen(SLEEP)
+    worker = subprocess.Popen(SLEEP, env={"RAY_RAYLET_PID": str(raylet.pid)})
+    stranger = subprocess.Popen(SLEEP, env={"RAY_RAYLET_PID": f"{raylet.pid}0"})
+    monitor = subprocess.Popen(SLEEP)
+    try:
+        bury(processes(raylet=raylet, monitor=monitor))
+        assert [p.wait(timeout=10) for p in (raylet, monitor, worker)] == [-signal.SIGKILL] * 3
+        assert stranger.poll() is None
+    finally:
+        for process in (raylet, monitor, worker, stranger):
+            process.kill()
+            process.wait()
+
+
+def test_without_proc_no_worker_is_found(tmp_path: Path) -> None:
+    assert list(workers_of([1], tmp_path / "nowhere")) == []
+    (tmp_path / "12").mkdir()
+    (tmp_path / "12" / "environ").write_bytes(b"A=1\0RAY_RAYLET_PID=7\0")
+    (tmp_path / "13").mkdir()
+    assert list(workers_of([7], tmp_path)) == [12]
+    assert list(workers_of([1], tmp_path)) == []
+
+
+def test_a_death_is_told_once_and_none_after_the_end() -> None:
+    told: list[str] = []
+    heard = threading.Event()
+    looks = iter(["", "", "dead", "dead again"])
+
+    def lost(reason: str) -> None:
+        told.append(reason)
+        heard.set()
+
+    with Lifeline(lambda: next(looks), lost, seconds=0.001) as lifeline:
+        assert heard.wait(60)
+        lifeline._thread.join(60)
+        assert not lifeline._thread.is_alive()
+    assert told == ["dead"]
+    with Lifeline(lambda: "dead", lost, seconds=60):
+        pass
+    assert told == ["dead"]
+
+
+def test_a_head_that_is_away_for_a_while_is_waited_for_and_then_taken_for_dead() -> None:
+    now = [0.0]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        knock = Knock(address, 40.0, lambda: now[0])
+        now[0] = 100.0
+        assert knock.ailment() == ""
+    now[0] = 140.0
+    assert knock.ailment() == ""
+    now[0] = 140.5
+    assert knock.ailment() == f"its head at {address} has not answered for 40 s (Connection refused)"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "count"),
+    [
+        (["opened"], 1),
+        (["opened", "started", "closed", "opened", "started"], 2),
+        (["opened", "reported", "opened"], 1),
+        (["opened", "opened", "finished"], 0),
+        ([], 0),
+    ],
+)
+def test_sessions_are_fruitless_that_brought_no_trial_further(kinds: list[str], count: int) -> None:
+    assert fruitless_sessions({"event": kind} for kind in kinds) == count
+
+
+class Left(Exception):
+    """In place of the process's end."""
+
+
+@pytest.mark.parametrize(
+    ("address", "sessions", "stopped", "restarted", "status", "said"),
+    [
+        (None, 3, "", True, 0, ""),
+        (None, 4, "", False, 1, "the local Ray cluster has died: why for the 4th time without any progress"),
+        ("head:1", 1, "", False, 1, "the Ray cluster has died: why; kept"),
+        (None, 1, "SIGTERM", False, 130, "stopped by SIGTERM; kept"),
+    ],
+)
+def test_a_dead_cluster_is_started_again_only_where_that_helps(
+    monkeypatch: pytest.MonkeyPatch,
+    address: str | None,
+    sessions: int,
+    stopped: str,
+    restarted: bool,
+    status: int,
+    said: str,
+) -> None:
+    left: list[OrchestrateError] = []
+    began: list[bool] = []
+
+    def leave(error: OrchestrateError) -> None:
+        left.append(error)
+        raise Left
+
+    def restart() -> None:
+        began.append(True)
+        raise Left
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(session, "leave", leave)
+    monkeypatch.setattr(session, "read_events", lambda _: [{"event": "opened"}] * sessions)
+    stop = Stop()
+    stop.name = stopped
+    run = SimpleNamespace(address=address, restart=restart)
+    quiet = SimpleNamespace(close=lambda: None, say=lambda _: None)
+    own = SimpleNamespace(
+        display=quiet, run=run, stop=stop, ledger=SimpleNamespace(path=None), _kept=lambda: "kept"
+    )
+    with pytest.raises(Left):
+        session._Session._lost(own, "why")  # type: ignore[arg-type]
+    assert began == [True] * restarted
+    assert [error.exit_code for error in left] == [status] * (not restarted)
+    assert all(str(error).startswith(said) for error in left)
+
+
+def test_leaving_says_why_and_with_which_status() -> None:
+    program = (
+        "from orchestrator.errors import StudyFailed\n"
+        "from orchestrator.execution.lifeline import leave\n"
+        "import threading\n"
+        "threading.Thread(target=leave, args=(StudyFailed('it died'),)).start()\n"
+        "threading.Event().wait()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "it died\n")
