@@ -156,8 +156,17 @@ class OneMachine:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self._kill_strays()
         self._log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _kill_strays(self) -> None:
+        """What outlives its daemon when that ends in the middle of something, and what jobs left."""
+        mark = f"SLURM_CONF={self.folder}/".encode()
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (folder / "environ").read_bytes():
+                    os.kill(int(folder.name), signal.SIGKILL)
 
     def _until_empty(self) -> None:
         deadline = time.monotonic() + 20

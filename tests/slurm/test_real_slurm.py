@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.submission.profile import Profile
 from orchestrator.submission.record import find, read_record
+from orchestrator.submission.slurm_script import scripts
 from orchestrator.submission.storage import Storage
 from tests.orchestrator.execution.driver import Driver
+from tests.orchestrator.submission.cases import NASTY, job, placed
 from tests.orchestrator.submission.test_submitted_study import SMALL, User, assert_same
 from tests.slurm.start import OneMachine, missing
 
@@ -80,6 +83,23 @@ class SlurmUser(User):
         self.waits_for(lambda: self.slurm.run("squeue", "--noheader", "--format=%T").strip() == "PENDING", 90)
         assert ": waiting (Slurm job" in self.types("status", "last").splitlines()[0]
         self.slurm.hurry(job)
+
+
+def test_slurm_reads_every_value_as_it_is_meant(slurm: OneMachine, tmp_path: Path) -> None:
+    storage = tmp_path / "".join(letter for letter in NASTY if letter not in "/\\")
+    profile = Profile(
+        "b", "slurm", storage=str(storage), account='a "b" #c\\', partition="main", time="00:07:00"
+    )
+    made = job(storage / "submissions" / "x", ("true",), profile)
+    files = placed(dict(scripts(made)), made.folder)
+    number = slurm.run("sbatch", "--parsable", "--hold", str(files["job.sh"])).strip()
+    told = slurm.run("scontrol", "show", "job", number, "--oneliner")
+    slurm.run("scancel", number)
+    assert f" JobName={made.id} " in told
+    assert f" StdOut={made.folder}/log.txt " in told
+    assert ' Account=a "b" #c\\ ' in told
+    assert " TimeLimit=00:07:00 " in told
+    assert " Requeue=1 " in told
 
 
 def test_a_study_goes_on_through_whatever_ends_its_job(

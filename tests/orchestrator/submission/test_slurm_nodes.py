@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -180,11 +181,18 @@ def test_a_node_ends_and_cleans_up_before_slurm_loses_its_patience(
     files = placed({"node.sh": script.replace(f"'end {grace}'", "'end 2'")}, tmp_path / "f")
     environment = {**os.environ, "PATH": stubs.path, "SLURMD_NODENAME": "n1"}
     environment |= {f"ORCHESTRATE_HEAD_{name}": "n1" for name in ("NODE", "ADDRESS", "PORT")}
-    running = subprocess.Popen(["bash", files["node.sh"]], env=environment, stdout=subprocess.PIPE, text=True)
+    words = ["bash", str(files["node.sh"])]
+    running = subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     said = tmp_path / "said"
-    until(lambda: said.exists() and said.read_text().endswith("listens\n"))
-    running.send_signal(number)
-    printed, _ = running.communicate(timeout=30)
+    try:
+        until(lambda: said.exists() and said.read_text().endswith("listens\n"))
+        running.send_signal(number)
+        printed, _ = running.communicate(timeout=20)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
     folder, *rest = said.read_text().splitlines()
     assert rest == ["listens", "told"]
     assert not Path(folder).exists()
