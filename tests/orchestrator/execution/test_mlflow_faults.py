@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.campaign.record import Event
+from orchestrator.execution import trial
 from orchestrator.execution.folder import claimed
 from orchestrator.execution.provenance import session_facts
 from orchestrator.study.loader import load_study
@@ -233,3 +234,18 @@ def test_the_kept_study_has_no_password_and_goes_on_with_the_file_s(tmp_path: Pa
 def test_a_command_s_secrets_are_not_kept() -> None:
     facts = session_facts(["orchestrate", "study", "a.yaml", "--address", f"ray://{USER}:{PASSWORD}@head:1"])
     assert facts["command"][-1] == "ray://***@head:1"
+
+
+def test_a_secret_in_an_exception_is_hidden_before_the_reason_is_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_API_KEY", SECRET)
+    try:
+        raise RuntimeError(f"{'.' * 270} {SECRET}")
+    except RuntimeError as error:
+        outcome = trial._failure(error, tmp_path)
+    assert outcome["reason"].endswith(". ***")
+    assert SECRET[:6] not in outcome["reason"] + (tmp_path / "error.txt").read_text()
+    with pytest.raises(SystemExit) as stop:
+        raise SystemExit(f"no {SECRET}")
+    assert SECRET not in trial._failure(stop.value, tmp_path)["reason"]
