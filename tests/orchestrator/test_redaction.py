@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import cli
+from orchestrator.campaign.record import StudyRecord
+from orchestrator.errors import Unavailable
 from orchestrator.redaction import redacted
+from orchestrator.report.provenance import provenance_table
+from tests.orchestrator.simulation import study
 
 
 @pytest.mark.parametrize(
@@ -83,3 +88,30 @@ def test_where_a_secret_lies_is_none(tmp_path: Path) -> None:
 def test_the_environment_is_this_process_s_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_SECRET", "xyzzy-plugh")
     assert redacted("said xyzzy-plugh") == "said ***"
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+@pytest.mark.parametrize("error", [Unavailable, ValueError])
+def test_an_error_reaches_the_terminal_without_secrets(
+    error: type[Exception],
+    debug: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SOME_SECRET", "xyzzy-plugh")
+
+    def fails(arguments: object) -> int:
+        raise error("no store at http://ann:s3cretpw@host for xyzzy-plugh")
+
+    monkeypatch.setitem(cli.COMMANDS, "doctor", fails)
+    assert cli.main(["doctor", *debug]) == getattr(error, "exit_code", 1)
+    said = "".join(capsys.readouterr())
+    assert "no store at http://***@host for ***" in said
+    assert "s3cretpw" not in said
+    assert "xyzzy-plugh" not in said
+
+
+def test_a_report_names_the_command_of_an_older_study_without_secrets() -> None:
+    session = {"command": ["orchestrate", "study", "--address", "ray://ann:s3cretpw@head:1"]}
+    table = provenance_table(study(), StudyRecord(sessions=[session]))
+    assert table.rows[0][1].text == "orchestrate study --address ray://***@head:1"
