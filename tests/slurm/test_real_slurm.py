@@ -12,7 +12,7 @@ from orchestrator.submission.profile import Profile
 from orchestrator.submission.record import find, read_record
 from orchestrator.submission.slurm_script import scripts
 from orchestrator.submission.storage import Storage
-from tests.orchestrator.execution.driver import Driver
+from tests.orchestrator.execution.driver import study_file, undisturbed_run
 from tests.orchestrator.submission.cases import NASTY, job, placed
 from tests.orchestrator.submission.test_submitted_study import SMALL, User, assert_same
 from tests.slurm.start import OneMachine, missing
@@ -22,18 +22,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("a study") / "small.yaml"
-    path.write_text(SMALL)
-    return path
+    return study_file(tmp_path_factory, SMALL, "a study")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of ``orchestrate study`` itself."""
-    out = tmp_path_factory.mktemp("undisturbed")
-    status, output = Driver(study, out).finish()
-    assert status == 0, output
-    return out
+    return undisturbed_run(tmp_path_factory, study)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import pytest
+
 from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.record import Event
 
@@ -129,3 +131,22 @@ def reports(count: int, stage: str = "search") -> Callable[[list[Event]], bool]:
         return len(mine) >= count and mine[-1]["epoch"] % 12 in range(4, 10)
 
     return ready
+
+
+def study_file(factory: pytest.TempPathFactory, text: str = STUDY, folder: str = "study") -> Path:
+    """A study's file in a folder of its own."""
+    path = factory.mktemp(folder) / "small.yaml"
+    path.write_text(text)
+    return path
+
+
+def undisturbed_run(factory: pytest.TempPathFactory, study: Path, seconds: float = 200.0) -> Path:
+    """The output folder of a run that nothing happened to."""
+    out = factory.mktemp("undisturbed")
+    driver = Driver(study, out)
+    try:
+        status, output = driver.finish(seconds)
+    finally:
+        driver.close()
+    assert status == 0, output
+    return out

@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.record import Event, StudyRecord
-from tests.orchestrator.execution.driver import STUDY, Driver, reports
+from tests.orchestrator.execution.driver import STUDY, Driver, reports, study_file, undisturbed_run
 from tests.orchestrator.execution.listening import is_loopback, listeners
 from tests.orchestrator.execution.nodes import Nodes
 from tests.orchestrator.simulation import decisions
@@ -28,18 +28,12 @@ TABLES = ("table.csv", "comparison.csv", "per_set.csv")
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("study") / "small.yaml"
-    path.write_text(STUDY)
-    return path
+    return study_file(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of a run that nothing happened to."""
-    out = tmp_path_factory.mktemp("undisturbed")
-    status, output = Driver(study, out).finish(_SECONDS)
-    assert status == 0, output
-    return out
+    return undisturbed_run(tmp_path_factory, study, _SECONDS)
 
 
 def events_of(out: Path, name: str = "small") -> list[Event]:

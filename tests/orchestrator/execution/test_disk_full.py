@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.record import StudyRecord
-from tests.orchestrator.execution.driver import STUDY, Driver
+from tests.orchestrator.execution.driver import STUDY, Driver, study_file, undisturbed_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -23,21 +23,12 @@ TABLES = ("table.csv", "comparison.csv", "per_set.csv")
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("study") / "small.yaml"
-    path.write_text(TEXT)
-    return path
+    return study_file(tmp_path_factory, TEXT)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("undisturbed")
-    driver = Driver(study, out)
-    try:
-        status, output = driver.finish(400)
-    finally:
-        driver.close()
-    assert status == 0, output
-    return out
+    return undisturbed_run(tmp_path_factory, study, 400)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults.comparison import Ended, differences, read_ended, trained_again
-from tests.orchestrator.execution.driver import COMMAND, STUDY, Driver, reports
+from tests.orchestrator.execution.driver import COMMAND, STUDY, Driver, reports, study_file, undisturbed_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -35,17 +35,12 @@ time.time = lambda: real() + jumps[int(time.monotonic() - began) % len(jumps)]
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("study") / "small.yaml"
-    path.write_text(SHORT)
-    return path
+    return study_file(tmp_path_factory, SHORT)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    out = tmp_path_factory.mktemp("undisturbed")
-    status, output = Driver(study, out).finish()
-    assert status == 0, output
-    return read_ended(out, "small")
+    return read_ended(undisturbed_run(tmp_path_factory, study), "small")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.record import Event, StudyRecord
-from tests.orchestrator.execution.driver import COMMAND, STUDY, Driver
+from tests.orchestrator.execution.driver import COMMAND, STUDY, study_file, undisturbed_run
 from tests.orchestrator.simulation import decisions
 from tests.orchestrator.submission.ray_head import RayHead, missing
 
@@ -28,18 +28,12 @@ TABLES = ("table.csv", "comparison.csv", "per_set.csv")
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("a study") / "small.yaml"
-    path.write_text(SMALL)
-    return path
+    return study_file(tmp_path_factory, SMALL, "a study")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of ``orchestrate study`` itself."""
-    out = tmp_path_factory.mktemp("undisturbed")
-    status, output = Driver(study, out).finish()
-    assert status == 0, output
-    return out
+    return undisturbed_run(tmp_path_factory, study)
 
 
 class User:
