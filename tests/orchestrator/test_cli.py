@@ -16,9 +16,11 @@ from orchestrator import cli
 from orchestrator.campaign.ledger import Ledger
 from orchestrator.campaign.record import StudyRecord, TrialRecord
 from orchestrator.cli import main
+from orchestrator.commands.results import summaries
 from orchestrator.errors import Interrupted, OrchestrateError, StudyFailed, StudyLocked
 from orchestrator.execution import session
 from orchestrator.execution.lock import DriverLock
+from orchestrator.execution.study_run import StudyRun
 from orchestrator.study.dump import to_yaml
 from orchestrator.tracking import store
 from workloads.losses.catalogue import LOSSES
@@ -214,7 +216,7 @@ def test_list_shows_one_entry_by_name(capsys: pytest.CaptureFixture[str]) -> Non
 def test_study_hands_everything_over_and_names_the_command_that_goes_on(
     good: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[session.StudyRun] = []
+    given: list[StudyRun] = []
     monkeypatch.setattr(session, "run_study", given.append)
     words = [
         "study",
@@ -245,7 +247,7 @@ def test_the_summary_of_an_arm_holds_mean_and_deviation_over_its_finished_confir
         arm.confirms.setdefault("standard", {})[seed] = trial
     # Two values a and b: the deviation with ddof 1 is |a - b| / sqrt(2).
     expected = {"test/accuracy": 0.625, "test/accuracy_std": pytest.approx(0.25 / 2**0.5)}
-    assert cli._summaries(STUDY, record) == {"cross_entropy": {}, "logitnorm": expected}
+    assert summaries(STUDY, record) == {"cross_entropy": {}, "logitnorm": expected}
 
 
 def test_the_summary_names_the_regime_where_a_metric_alone_means_anothers() -> None:
@@ -262,7 +264,7 @@ def test_the_summary_names_the_regime_where_a_metric_alone_means_anothers() -> N
         trial = TrialRecord(regime, "logitnorm", "confirm", "any", 0, 100, {}, regime, "complete")
         trial.metrics = measured
         record.arms["logitnorm"].confirms[regime] = {100: trial}
-    assert cli._summaries(spec, record)["logitnorm"] == {
+    assert summaries(spec, record)["logitnorm"] == {
         "test/accuracy": 0.5,
         "long_tailed/plain/test/accuracy": 0.25,
         "imbalance/g_mean": 0.125,

@@ -12,8 +12,9 @@ import pytest
 
 from orchestrator.campaign.ledger import read_events
 from orchestrator.errors import StudyFailed, Unavailable
-from orchestrator.execution import cluster, session
-from orchestrator.execution.session import Reported, StudyRun, run_study
+from orchestrator.execution import cluster, recording, session
+from orchestrator.execution.session import run_study
+from orchestrator.execution.study_run import Reported, StudyRun
 from orchestrator.study.spec import (
     ArmSpec,
     ConfirmSpec,
@@ -57,7 +58,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cluster, "connect", connect)
     monkeypatch.setattr(session, "check_store", lambda uri: uri)
-    monkeypatch.setattr(session, "Tracker", Silent)
+    monkeypatch.setattr(recording, "Tracker", Silent)
     monkeypatch.setattr(session._Session, "_tune", lambda self, machines: False)
 
 

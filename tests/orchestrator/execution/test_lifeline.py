@@ -168,11 +168,10 @@ def test_a_dead_cluster_is_started_again_only_where_that_helps(
     monkeypatch.setattr(session, "read_events", lambda _: [{"event": "opened"}] * sessions)
     stop = Stop()
     stop.name = stopped
-    run = SimpleNamespace(address=address, restart=restart)
+    run = SimpleNamespace(address=address, restart=restart, kept="kept")
     quiet = SimpleNamespace(close=lambda: None, say=lambda _: None)
-    own = SimpleNamespace(
-        display=quiet, run=run, stop=stop, ledger=SimpleNamespace(path=None), _kept=lambda: "kept"
-    )
+    recording = SimpleNamespace(ledger=SimpleNamespace(path=None))
+    own = SimpleNamespace(display=quiet, run=run, stop=stop, recording=recording)
     with pytest.raises(Left):
         session._Session._lost(own, "why")  # type: ignore[arg-type]
     assert began == [True] * restarted

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from orchestrator.campaign.ledger import read_events
+from orchestrator.campaign.ledger import Ledger, read_events
 from orchestrator.campaign.record import ArmRecord, Event, StudyRecord
 from orchestrator.errors import UserError
 from orchestrator.execution.rescoring import Rescoring, rescore
@@ -232,14 +232,16 @@ def test_a_study_of_streams_alone_cannot_be_rescored(undisturbed: tuple[Path, st
     out.mkdir()
     streams = {"continual": SPEC.protocols["continual"]}
     spec = dataclasses.replace(SPEC, protocols=streams)
-    text = (undisturbed[0] / "small" / "ledger.jsonl").read_bytes().splitlines(keepends=True)
     record = record_of(undisturbed[0])
     others = {key for key, trial in record.trials.items() if trial.protocol != "continual"}
-    events = list(read_events(undisturbed[0] / "small" / "ledger.jsonl"))
-    kept = [line for line, event in zip(text, events, strict=True) if event.get("key") not in others]
-    (out / "ledger.jsonl").write_bytes(b"".join(kept))
+    ledger = Ledger(out / "ledger.jsonl")
+    for event in read_events(undisturbed[0] / "small" / "ledger.jsonl"):
+        if event.get("key") not in others:
+            ledger.append(event, durable=False)
+    ledger.close()
+    kept = ledger.path.read_bytes()
     said: list[str] = []
     with pytest.raises(UserError, match="its continual trials keep no outputs; there is nothing to rescore"):
         rescore(Rescoring(spec, out, tmp_path, ("msp",), {}, said.append))
     assert said == []
-    assert (out / "ledger.jsonl").read_bytes() == b"".join(kept)
+    assert ledger.path.read_bytes() == kept

@@ -17,11 +17,11 @@ from pathlib import Path
 from orchestrator.tracking.store import free_port
 
 _NEEDED = ("aiohttp_cors", "colorful", "grpc", "opencensus", "prometheus_client", "smart_open", "virtualenv")
-"""What ``ray[default]`` brings beyond ``ray``."""
+"""What ``ray[default]`` brings beyond ``ray``; a loaded module may have no spec any more (colorful)."""
 
 
 def missing() -> list[str]:
-    return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    return [name for name in _NEEDED if name not in sys.modules and importlib.util.find_spec(name) is None]
 
 
 class RayHead:
