@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +24,9 @@ from orchestrator.campaign.mending import Damage, bring_up, copy_of, mend
 _KEY = ',"chain":"'
 _OLD_KEY = ',"crc":"'
 """Of lines from before the sums were chained."""
+_COPY_SECONDS = 5.0
+"""The copy is a guard against damage of the ledger, which is not there the moment after it was written; the
+system brings it to the disk in its own time, and this often it is told to."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,10 @@ class Ledger:
     Opening mends what is damaged; the damaged file is kept under another name.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._synced = -math.inf
+        """When the copy was last brought to the disk."""
         path.parent.mkdir(parents=True, exist_ok=True)
         damage = Damage(path)
         self._last, self._end = _START, 0
@@ -146,8 +154,11 @@ class Ledger:
                 view = memoryview(line.content)
                 while view:
                     view = view[file.write(view) :]
-                if durable:
+                if durable and file is self._file:
                     os.fsync(file.fileno())
+            if durable and self._clock() - self._synced >= _COPY_SECONDS:
+                os.fsync(self._copy.fileno())
+                self._synced = self._clock()
         except OSError:
             for file in files:
                 file.truncate(self._end)

@@ -24,6 +24,9 @@ from orchestrator.execution.workers import KeptWorkers, survive_memory_monitor
 
 _LOW_MEMORY = "low on memory"
 """In what Ray says of a worker that its memory monitor ended."""
+_PATIENCE_SECONDS = 2.0
+"""Between a worker's loss and what is made of it: a scheduler that takes a job's nodes back ends its workers,
+and often tells the driver a moment later. What a stop follows was no failure of the trial."""
 
 
 @dataclass
@@ -77,6 +80,8 @@ class Bridge:
         self._slots = slots
         self._limit = campaign.spec.execution.time_limit
         self._attempts: dict[str, _Attempt] = {}
+        self._losses: list[tuple[float, _Attempt, Outcome]] = []
+        """Attempts whose workers went away, each with the moment; oldest first."""
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         """Tune pickles its searcher for a resume that never happens: the ledger is the record."""
@@ -98,6 +103,7 @@ class Bridge:
         if self.interrupted():
             # With None, Tune would wait ten minutes for a trial where none is running.
             return str(Searcher.FINISHED)
+        self.settle()
         if not self._room(self.shares):
             return None
         request = self.campaign.next_trial()
@@ -143,8 +149,23 @@ class Bridge:
             # No fault of the trial: it stays as it is, and goes on from its checkpoint.
             self._halt(said["reason"])
             return
-        outcome = self._outcome(attempt, said, error)
-        self.campaign.finish(attempt.key, replace(outcome, node=attempt.node))
+        outcome = replace(self._outcome(attempt, said, error), node=attempt.node)
+        if outcome.kind == "lost":
+            self._losses.append((self._clock(), attempt, outcome))
+        else:
+            self._finish(attempt, outcome)
+
+    def settle(self) -> None:
+        """Tell the campaign of the losses that no stop has followed; called again and again."""
+        while self._losses and not self.interrupted():
+            since, attempt, outcome = self._losses[0]
+            if self._clock() - since < _PATIENCE_SECONDS:
+                break
+            del self._losses[0]
+            self._finish(attempt, outcome)
+
+    def _finish(self, attempt: _Attempt, outcome: Outcome) -> None:
+        self.campaign.finish(attempt.key, outcome)
         self._packing.learn(self.campaign.record.trials[attempt.key])
 
     def _outcome(self, attempt: _Attempt, said: dict[str, Any] | None, error: bool) -> Outcome:
@@ -277,7 +298,7 @@ def _error_text(trial: Trial) -> str:
 
 
 class InterruptStopper(Stopper):
-    """Ends the Ray run soon after Ctrl-C or SIGTERM."""
+    """Ends the Ray run soon after Ctrl-C or SIGTERM; Tune asks it at every step."""
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
@@ -286,4 +307,5 @@ class InterruptStopper(Stopper):
         return False
 
     def stop_all(self) -> bool:
+        self._bridge.settle()
         return self._bridge.interrupted()

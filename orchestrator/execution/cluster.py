@@ -12,13 +12,14 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import Unavailable
 from orchestrator.execution.lifeline import Knock, Lifeline, bury, local_ailment
+from orchestrator.execution.packing import Machine
 from orchestrator.execution.provenance import processors
 
 _QUIET = {
@@ -34,6 +35,12 @@ _QUIET = {
     # How many trials may wait is decided here, by what the cluster holds at the moment.
     "TUNE_MAX_PENDING_TRIALS_PG": "1000000",
 }
+_SLOW_START = "timed out during startup"
+"""In Ray's bare Exception after its fixed 30 seconds."""
+_TOO_SLOW = (
+    "Ray's local cluster did not start within 30 s, as this machine is very busy (see: uptime). Nothing is "
+    "lost and no trial was run; run the same command again when there is less to do"
+)
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's switch for systems where it runs on one machine alone: everything it starts then listens on the
 loopback address, where it otherwise listens to all the world, even for ``_node_ip_address="127.0.0.1"``."""
@@ -50,17 +57,15 @@ class Machines:
         self._clock = clock
         self._look()
 
-    def __call__(self) -> tuple[float, float]:
-        """CPUs and GPUs of the nodes that are alive; looked up every few seconds, as it is asked often."""
+    def __call__(self) -> Sequence[Machine]:
+        """CPUs and GPUs of each node that is alive; looked up every few seconds, as it is asked often."""
         if self._clock() - self._looked >= _LOOK_SECONDS:
             self._look()
-        return self.cpus, self.gpus
+        return self._alive
 
     def _look(self) -> None:
         alive = [node["Resources"] for node in self._nodes() if node["Alive"]]
-        self.nodes = len(alive)
-        self.cpus = sum(resources.get("CPU", 0.0) for resources in alive)
-        self.gpus = sum(resources.get("GPU", 0.0) for resources in alive)
+        self._alive = [(found.get("CPU", 0.0), found.get("GPU", 0.0)) for found in alive]
         self._looked = self._clock()
 
 
@@ -210,8 +215,10 @@ def connect(
                 logging_level=logging.ERROR,
                 object_store_memory=100 * 2**20,
             )
-    except (ConnectionError, RuntimeError, TimeoutError) as error:
-        if not address:
+    except Exception as error:
+        if not address and _SLOW_START in str(error):
+            raise Unavailable(_TOO_SLOW) from error
+        if not address or not isinstance(error, ConnectionError | RuntimeError | TimeoutError):
             raise
         raise Unavailable(_no_cluster(address, str(error).splitlines()[0])) from error
     try:

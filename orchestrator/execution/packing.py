@@ -7,7 +7,7 @@ a whole GPU, and the others what the first was seen to need.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from orchestrator.campaign.record import TrialRecord
 from orchestrator.study.spec import ResourcesSpec
@@ -19,26 +19,25 @@ _USABLE = 0.9
 _GRAIN = 10_000
 """Ray counts resources in ten-thousandths; a share that it rounds up would leave no room for the last."""
 
+Machine = tuple[float, float]
+"""CPUs and GPUs of a node."""
 Kind = tuple[str, str, str]
 """Arm, stage and protocol: trials of one kind need about the same memory."""
 
 
-def slots(cpus: float, gpus: float, resources: ResourcesSpec, most: int | None) -> int:
-    """Trials that fit side by side; with ``gpu: auto`` at least so many.
+def slots(machines: Iterable[Machine], resources: ResourcesSpec, most: int | None) -> int:
+    """Trials that fit side by side, each of them on one node; with ``gpu: auto`` at least so many.
 
     Args:
-        cpus: of one machine; or of a cluster, where no trial is larger than what one machine has left.
         most: ``execution.max_concurrent``.
     Returns: 0 where not one fits.
     """
-    fitting = _times(cpus, resources.cpu)
-    if resources.on_gpu:
-        fitting = min(fitting, _on_gpus(gpus, resources.most_gpu))
+    fitting = sum(_on_node(cpus, gpus, resources) for cpus, gpus in machines)
     return fitting if most is None else min(fitting, most)
 
 
 def has_room(
-    running: Iterable[float], cpus: float, gpus: float, resources: ResourcesSpec, most: int | None
+    running: Iterable[float], machines: Sequence[Machine], resources: ResourcesSpec, most: int | None
 ) -> bool:
     """Whether one more trial should be asked for, while trials with these GPU shares are in flight.
 
@@ -47,11 +46,11 @@ def has_room(
     """
     shares = list(running)
     # Shares may have been rounded down by a grain each.
-    free = gpus - sum(shares) - len(shares) / _GRAIN
+    free = sum(gpus for _, gpus in machines) - sum(shares) - len(shares) / _GRAIN
     if resources.gpu != "auto":
         enough = not resources.on_gpu or free >= resources.most_gpu - (len(shares) + 1) / _GRAIN
-        return enough and len(shares) < slots(cpus, gpus, resources, most)
-    fitting = _times(cpus, resources.cpu)
+        return enough and len(shares) < slots(machines, resources, most)
+    fitting = sum(_times(cpus, resources.cpu) for cpus, _ in machines)
     return free > 0 and len(shares) < (fitting if most is None else min(fitting, most))
 
 
@@ -104,6 +103,11 @@ def count_out_of_memory(trial: TrialRecord) -> int:
 
 def _kind(trial: TrialRecord) -> Kind:
     return trial.arm, trial.stage, trial.protocol
+
+
+def _on_node(cpus: float, gpus: float, resources: ResourcesSpec) -> int:
+    fitting = _times(cpus, resources.cpu)
+    return min(fitting, _on_gpus(gpus, resources.most_gpu)) if resources.on_gpu else fitting
 
 
 def _on_gpus(gpus: float, share: float) -> int:

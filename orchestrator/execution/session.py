@@ -10,7 +10,8 @@ import contextlib
 import importlib
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -122,7 +123,7 @@ class _Session:
                 found = stack.enter_context(cluster.connect(self.run.address, lost=self._lost))
                 facts = preparing.result()
             self._open(facts, found.address)
-            self.display.running(self._slots(*found.machines()))
+            self.display.running(self._slots(found.machines()))
             finished = False if self.stop() else self._tune(found.machines)
             reason = "done" if finished else "interrupted" if self.stop() else "failed"
             # The report is written while Ray shuts down.
@@ -219,19 +220,21 @@ class _Session:
                 "finished trials are taken from their folders without training."
             )
 
-    def _slots(self, cpus: float, gpus: float) -> int:
+    def _slots(self, machines: Sequence[packing.Machine]) -> int:
         """Trials that fit on the cluster side by side."""
         wanted = self.spec.resources
-        slots = packing.slots(cpus, gpus, wanted, self.spec.execution.max_concurrent)
+        slots = packing.slots(machines, wanted, self.spec.execution.max_concurrent)
         if slots < 1:
+            nodes = Counter(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in machines)
+            found = ", ".join(f"{count} of {node}" for node, count in nodes.items())
             raise Unavailable(
-                f"no trial fits on the cluster: a trial wants {wanted.cpu:g} CPUs and "
-                f"{wanted.most_gpu:g} GPUs, the cluster has {cpus:g} and {gpus:g}; nothing was run. "
+                f"no trial fits on a node of the cluster: a trial wants {wanted.cpu:g} CPUs and "
+                f"{wanted.most_gpu:g} GPUs, and the nodes are: {found}; nothing was run. "
                 f"Change resources.cpu or resources.gpu."
             )
         return slots
 
-    def _tune(self, machines: Callable[[], tuple[float, float]]) -> bool:
+    def _tune(self, machines: Callable[[], Sequence[packing.Machine]]) -> bool:
         """Run the campaign on Ray; whether it came to its end."""
         from orchestrator.campaign.campaign import Campaign
         from orchestrator.campaign.journal import BufferedJournal
@@ -254,9 +257,9 @@ class _Session:
                 self.recording.halt_where_full(error)
                 raise
 
-        def watched() -> tuple[float, float]:
+        def watched() -> Sequence[packing.Machine]:
             found, most = machines(), self.spec.execution.max_concurrent
-            self.display.resized(packing.slots(*found, self.spec.resources, most))
+            self.display.resized(packing.slots(found, self.spec.resources, most))
             return found
 
         commit = self.record.sessions[-1]["commit"]

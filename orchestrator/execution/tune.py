@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ray import tune
 from orchestrator.campaign.campaign import Campaign, TrialRequest
 from orchestrator.execution.adapter import Bridge, CampaignScheduler, CampaignSearcher, InterruptStopper
 from orchestrator.execution.limit import Watch
-from orchestrator.execution.packing import Packing, has_room, slots
+from orchestrator.execution.packing import Machine, Packing, has_room, slots
 from orchestrator.execution.trial import request_of, train
 
 
@@ -22,14 +22,14 @@ def fit(
     campaign: Campaign,
     study_dir: Path,
     data_root: Path,
-    machines: Callable[[], tuple[float, float]],
+    machines: Callable[[], Sequence[Machine]],
     interrupted: Callable[[], bool],
     halt: Callable[[str], None],
 ) -> None:
     """Train until the campaign is done or the study has to stop.
 
     Args:
-        machines: CPUs and GPUs of the cluster at the moment; nodes may leave and join.
+        machines: CPUs and GPUs of each node at the moment; nodes may leave and join.
         halt: stops the study, for a reason that is given in words.
     """
     wanted, execution = campaign.spec.resources, campaign.spec.execution
@@ -41,10 +41,10 @@ def fit(
     trials.mkdir(exist_ok=True)
 
     def room(shares: list[float]) -> bool:
-        return has_room(shares, *machines(), wanted, execution.max_concurrent)
+        return has_room(shares, machines(), wanted, execution.max_concurrent)
 
     def most() -> int:
-        return slots(*machines(), wanted, execution.max_concurrent)
+        return slots(machines(), wanted, execution.max_concurrent)
 
     def payload(request: TrialRequest) -> dict[str, Any]:
         return request_of(

@@ -64,3 +64,25 @@ def test_a_value_that_is_not_a_number_is_refused_before_anything_is_written(path
         ledger.append({"event": "reported", "t": 1.0, "metrics": {"train/loss": float("nan")}})
     ledger.close()
     assert list(read_events(path)) == EVENTS
+
+
+def test_a_durable_line_waits_for_one_file_and_the_copy_follows_every_few_seconds(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    ledger = Ledger(path, lambda: now[0])
+    names = {ledger._file.fileno(): "ledger", ledger._copy.fileno(): "copy"}
+    synced: list[str] = []
+    monkeypatch.setattr("os.fsync", lambda number: synced.append(names[number]))
+    ledger.append({"event": "opened"})
+    ledger.append({"event": "started"})
+    ledger.append({"event": "reported"}, durable=False)
+    assert synced == ["ledger", "copy", "ledger"]
+    now[0] += 5.0
+    ledger.append({"event": "reported"}, durable=False)
+    assert synced[3:] == []
+    ledger.append({"event": "finished"})
+    assert synced[3:] == ["ledger", "copy"]
+    now[0] += 1.0
+    ledger.close()
+    assert synced[5:] == ["ledger", "copy"]

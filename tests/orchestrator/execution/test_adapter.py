@@ -15,7 +15,7 @@ from ray.tune.experiment import Trial
 
 from orchestrator.campaign.campaign import Campaign, Outcome, TrialRequest
 from orchestrator.campaign.record import TrialRecord
-from orchestrator.execution.adapter import Bridge, CampaignScheduler
+from orchestrator.execution.adapter import Bridge, CampaignScheduler, InterruptStopper
 from orchestrator.execution.packing import Packing
 from orchestrator.execution.trial import MEMORY, OUTCOME, timeout_file
 from orchestrator.execution.workers import KeptWorkers, survive_memory_monitor
@@ -82,6 +82,8 @@ class Run:
     def dead(self, said: str = "") -> Outcome:
         self.bridge.died("ray", said)
         self.bridge.complete("ray", None, True)
+        self.now += 2.0
+        self.bridge.settle()
         return self.campaign.outcomes[0]
 
     def end(self, outcome: dict[str, Any], **more: Any) -> Outcome | None:
@@ -244,7 +246,33 @@ def test_a_trial_that_tune_drops_without_a_word_is_lost_and_not_waited_for(tmp_p
     dropped.status = Trial.ERROR
     scheduler.choose_trial_to_run(controller)
     scheduler.choose_trial_to_run(controller)
+    assert not InterruptStopper(run.after(2.0).bridge).stop_all()
     assert [outcome.kind for outcome in run.campaign.outcomes] == ["lost"]
+
+
+def test_a_loss_that_a_stop_follows_at_once_is_none_of_the_trials_failures(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.bridge.complete("ray", None, True)
+    stopper = InterruptStopper(run.after(1.9).bridge)
+    assert not stopper.stop_all()
+    assert run.campaign.outcomes == [], "a stop may still come"
+    run.halted.append("SIGTERM")
+    run.after(60)
+    assert stopper.stop_all()
+    assert run.bridge.suggest("next") == "FINISHED"
+    assert run.campaign.outcomes == []
+
+
+def test_the_next_trial_is_asked_for_with_every_settled_loss_known(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.bridge.complete("ray", None, True)
+    run.after(2.0)
+    assert isinstance(run.bridge.suggest("next"), dict)
+    run.bridge.complete("next", None, True)
+    run.after(1.0).bridge.settle()
+    assert len(run.campaign.outcomes) == 1
+    run.after(1.0).bridge.settle()
+    assert [(outcome.kind, outcome.seconds) for outcome in run.campaign.outcomes] == [("lost", 0.0)] * 2
 
 
 def test_where_workers_may_not_wait_none_is_kept() -> None:

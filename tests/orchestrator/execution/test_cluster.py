@@ -112,14 +112,14 @@ def test_machines_are_those_alive_now_and_looked_up_every_few_seconds_alone() ->
         return nodes
 
     machines = cluster.Machines(look, lambda: now[0])
-    assert machines() == (5.0, 2.0)
+    assert machines() == [(1.0, 0.0), (4.0, 2.0)]
     nodes[1]["Alive"] = False
     nodes.append(node(8.0, 0.5))
     now[0] = 2.9
-    assert machines() == (5.0, 2.0)
+    assert machines() == [(1.0, 0.0), (4.0, 2.0)]
     assert asked == [1]
     now[0] = 3.0
-    assert machines() == (9.0, 0.5)
+    assert machines() == [(1.0, 0.0), (8.0, 0.5)]
     assert asked == [2]
 
 
@@ -173,10 +173,28 @@ def test_ray_shuts_down_with_no_garbage_left_and_none_collected_meanwhile(
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
     monkeypatch.setattr(ray, "shutdown", lambda: seen.append((gc.isenabled(), garbage[0]() is None)))
     with cluster.connect(None) as found:
-        assert (found.address, *found.machines()) == ("local", 2.0, 0.0)
+        assert (found.address, found.machines()) == ("local", [(2.0, 0.0)])
         garbage.append(weakref.ref(Cycle()))
     assert seen == [(False, True)]
     assert gc.isenabled()
+
+
+def test_a_machine_too_busy_for_ray_to_start_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> None:
+        # Ray's own words, of its version 2.60; a bare Exception.
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(Unavailable, match="did not start within 30 s, as this machine is very busy"):
+        cluster.connect(None).__enter__()
+
+    def fail(**_: Any) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        cluster.connect(None).__enter__()
 
 
 def test_no_trial_is_asked_for_while_the_cluster_has_no_room_and_tune_is_not_told_that_all_is_done() -> None:

@@ -104,5 +104,6 @@ def test_what_needs_more_gpus_than_there_are_is_refused_before_anything_runs(
 ) -> None:
     status, output, log = placed(tmp_path, monkeypatch, "{cpu: 1, gpu: 2}", seeds=1)
     assert status == 2, output
-    assert "no trial fits on the cluster: a trial wants 1 CPUs and 2 GPUs, the cluster has 8 and 1" in output
+    assert "no trial fits on a node of the cluster: a trial wants 1 CPUs and 2 GPUs" in output
+    assert "the nodes are: 1 of 8 CPUs and 1 GPUs; nothing was run" in output
     assert log == []

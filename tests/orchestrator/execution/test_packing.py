@@ -51,7 +51,18 @@ def trial(
 def test_trials_that_fit_are_counted_by_what_is_scarcest(
     cpus: float, gpus: float, cpu: float, gpu: GpuShare, most: int | None, fit: int
 ) -> None:
-    assert slots(cpus, gpus, ResourcesSpec(cpu, gpu), most) == fit
+    assert slots([(cpus, gpus)], ResourcesSpec(cpu, gpu), most) == fit
+
+
+def test_a_trial_lies_on_one_node_and_takes_nothing_from_two() -> None:
+    ones = [(4.0, 1.0), (4.0, 1.0)]
+    assert slots(ones, ResourcesSpec(1, 2.0), None) == 0
+    assert slots([*ones, (8.0, 4.0)], ResourcesSpec(1, 2.0), None) == 2
+    assert slots([(3.0, 0.0)] * 3, ResourcesSpec(2, 0.0), None) == 3, "not four from nine processors"
+    # Nodes with processors alone help nobody who wants a GPU.
+    assert slots([(64.0, 0.0), (1.0, 4.0)], ResourcesSpec(1, 0.5), None) == 1
+    assert slots(ones, ResourcesSpec(1, 0.5), 3) == 3
+    assert not has_room([], ones, ResourcesSpec(1, 2.0), None)
 
 
 @pytest.mark.parametrize(
@@ -119,28 +130,28 @@ def test_what_a_study_states_is_what_a_trial_gets() -> None:
 
 def test_packed_trials_are_asked_for_while_the_gpus_are_not_full() -> None:
     auto = ResourcesSpec(1, "auto")
-    assert has_room([], 16, 1, auto, None)
-    assert not has_room([1.0], 16, 1, auto, None)
-    assert has_room([1.0], 16, 2, auto, None)
-    assert has_room([0.25] * 3, 16, 1, auto, None)
-    assert not has_room([0.25] * 4, 16, 1, auto, None)
+    assert has_room([], [(16, 1)], auto, None)
+    assert not has_room([1.0], [(16, 1)], auto, None)
+    assert has_room([1.0], [(16, 2)], auto, None)
+    assert has_room([0.25] * 3, [(16, 1)], auto, None)
+    assert not has_room([0.25] * 4, [(16, 1)], auto, None)
     # Sevenths, as Ray counts them: 7 x 0.1428 leave less than a grain each.
-    assert has_room([0.1428] * 6, 16, 1, auto, None)
-    assert not has_room([0.1428] * 7, 16, 1, auto, None)
+    assert has_room([0.1428] * 6, [(16, 1)], auto, None)
+    assert not has_room([0.1428] * 7, [(16, 1)], auto, None)
     # One waits for a whole GPU: nothing smaller overtakes it.
-    assert not has_room([0.25, 0.25, 1.0], 16, 1, auto, None)
-    assert not has_room([0.25, 0.25], 2, 1, auto, None)
-    assert not has_room([0.25, 0.25], 16, 1, auto, 2)
+    assert not has_room([0.25, 0.25, 1.0], [(16, 1)], auto, None)
+    assert not has_room([0.25, 0.25], [(2, 1)], auto, None)
+    assert not has_room([0.25, 0.25], [(16, 1)], auto, 2)
 
 
 def test_others_are_asked_for_while_there_is_a_slot_and_its_part_of_a_gpu() -> None:
     quarter = ResourcesSpec(1, 0.25)
-    assert has_room([0.25] * 3, 16, 1, quarter, None)
-    assert not has_room([0.25] * 4, 16, 1, quarter, None)
+    assert has_room([0.25] * 3, [(16, 1)], quarter, None)
+    assert not has_room([0.25] * 4, [(16, 1)], quarter, None)
     # After a trial ran out of memory it has twice as much.
-    assert has_room([0.5, 0.25], 16, 1, quarter, None)
-    assert not has_room([0.5, 0.25, 0.25], 16, 1, quarter, None)
+    assert has_room([0.5, 0.25], [(16, 1)], quarter, None)
+    assert not has_room([0.5, 0.25, 0.25], [(16, 1)], quarter, None)
     seventh = ResourcesSpec(1, 0.1428)
-    assert [has_room([0.1428] * n, 16, 1, seventh, None) for n in (6, 7)] == [True, False]
-    assert has_room([0.0], 2, 0, ResourcesSpec(1, 0.0), None)
-    assert not has_room([0.0, 0.0], 2, 0, ResourcesSpec(1, 0.0), None)
+    assert [has_room([0.1428] * n, [(16, 1)], seventh, None) for n in (6, 7)] == [True, False]
+    assert has_room([0.0], [(2, 0)], ResourcesSpec(1, 0.0), None)
+    assert not has_room([0.0, 0.0], [(2, 0)], ResourcesSpec(1, 0.0), None)
