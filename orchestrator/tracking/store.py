@@ -130,6 +130,11 @@ def serve_ui(uri: str, port: int, host: str) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--default-artifact-root", (path.parent / _ARTIFACTS).resolve().as_uri()]
     command += ["--host", host, "--port", str(chosen), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Eight processes that wait for work of a kind which studies do not have.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     environment.pop("MLFLOW_TRACKING_URI", None)
     return subprocess.run(command, env=environment, check=False).returncode

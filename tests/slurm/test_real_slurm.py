@@ -14,15 +14,15 @@ from orchestrator.submission.slurm_script import scripts
 from orchestrator.submission.storage import Storage
 from tests.orchestrator.execution.driver import study_file, undisturbed_run
 from tests.orchestrator.submission.cases import NASTY, job, placed
-from tests.orchestrator.submission.test_submitted_study import SMALL, User, assert_same
+from tests.orchestrator.submission.test_submitted_study import User, assert_same
 from tests.slurm.start import OneMachine, missing
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return study_file(tmp_path_factory, SMALL, "a study")
+    return study_file(tmp_path_factory, folder="a study")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.record import Event
@@ -35,7 +37,7 @@ arms:
   logitnorm: {tau: {log_uniform: [0.1, 1.0]}, lr: {log_uniform: [0.02, 0.3]}}
 search:
   trials: 3
-  seeds: [0, 1]
+  seeds: [0]
   parallel: 1
   pruner: {name: median, warmup_epochs: 4, n_startup_trials: 1}
 confirm:
@@ -141,8 +143,25 @@ def study_file(factory: pytest.TempPathFactory, text: str = STUDY, folder: str =
 
 
 def undisturbed_run(factory: pytest.TempPathFactory, study: Path, seconds: float = 200.0) -> Path:
-    """The output folder of a run that nothing happened to."""
-    out = factory.mktemp("undisturbed")
+    """The output folder of a run that nothing happened to.
+
+    One for all tests of a study with this text, also of those that run in another process: to be copied
+    before anything is done to it.
+    """
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    place = base / f"undisturbed-{hashlib.sha256(study.read_bytes()).hexdigest()[:12]}"
+    with FileLock(f"{place}.lock"):
+        if not place.exists():
+            ended = run_to_the_end(study, place.with_name(f"{place.name}.{os.getpid()}"), seconds)
+            # Its own paths stand in MLflow's store, so it stays where it is.
+            place.symlink_to(ended)
+    return place.resolve()
+
+
+def run_to_the_end(study: Path, out: Path, seconds: float = 200.0) -> Path:
+    """The output folder after a run that must succeed."""
     driver = Driver(study, out)
     try:
         status, output = driver.finish(seconds)

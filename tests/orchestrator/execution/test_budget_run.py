@@ -17,7 +17,8 @@ from tests.orchestrator.execution.driver import COMMAND, STUDY, Driver
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 LIMITED = STUDY.replace(
-    "search:\n  trials: 3\n", "budget: {trials: 4, device_seconds: 300}\nsearch:\n  trials: 6\n  repeats: 2\n"
+    "search:\n  trials: 3\n  seeds: [0]\n",
+    "budget: {trials: 4, device_seconds: 300}\nsearch:\n  trials: 6\n  seeds: [0, 1]\n  repeats: 2\n",
 )
 
 

@@ -11,28 +11,22 @@ import pytest
 from mlflow import MlflowClient
 
 from orchestrator.campaign.record import TrialRecord
-from tests.orchestrator.execution.driver import COMMAND, STUDY, Driver, reports
+from tests.orchestrator.execution.driver import COMMAND, Driver, reports, study_file, undisturbed_run
 from tests.orchestrator.execution.test_study_run import assert_same_study, record_of, runs, tables
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 LEDGER, COPY = "ledger.jsonl", "ledger.copy.jsonl"
-SHORT = STUDY.replace("seeds: [0, 1]", "seeds: [0]")
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("study") / "small.yaml"
-    path.write_text(SHORT)
-    return path
+    return study_file(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of a run that nothing happened to."""
-    out = tmp_path_factory.mktemp("undisturbed")
-    again(study, out)
-    return out
+    return undisturbed_run(tmp_path_factory, study, 300.0)
 
 
 @pytest.fixture

@@ -13,12 +13,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults.comparison import Ended, differences, read_ended, trained_again
-from tests.orchestrator.execution.driver import COMMAND, STUDY, Driver, reports, study_file, undisturbed_run
+from tests.orchestrator.execution.driver import COMMAND, Driver, reports, study_file, undisturbed_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-# Two search seeds and three configurations would only take longer.
-SHORT = STUDY.replace("trials: 3", "trials: 2").replace("seeds: [0, 1]", "seeds: [0]")
 STOPS_WITHIN = 25.0
 """Seconds. The promise is 10 on an idle machine, which the soak measures; tests run beside each other."""
 
@@ -35,7 +33,7 @@ time.time = lambda: real() + jumps[int(time.monotonic() - began) % len(jumps)]
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return study_file(tmp_path_factory, SHORT)
+    return study_file(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +68,7 @@ def stopped(driver: Driver, study: Path) -> None:
     assert not left, "processes were left behind"
 
 
-def test_sigterm_while_ray_starts_and_twice_while_confirming_stops_and_goes_on_to_the_same_table(
+def test_sigterm_while_ray_starts_at_the_first_event_and_twice_while_confirming_stops_the_same_study(
     study: Path, tmp_path: Path, drivers: list[Driver], undisturbed: Ended
 ) -> None:
     first = Driver(study, tmp_path)
@@ -83,6 +81,12 @@ def test_sigterm_while_ray_starts_and_twice_while_confirming_stops_and_goes_on_t
     stopped(first, study)
     ledger = tmp_path / "small" / "ledger.jsonl"
     assert not ledger.exists() or not ledger.read_text(), "nothing had begun"
+
+    at_once = Driver(study, tmp_path)
+    drivers.append(at_once)
+    at_once.wait_for(lambda events: bool(events))
+    at_once.process.send_signal(signal.SIGTERM)
+    stopped(at_once, study)
 
     second = Driver(study, tmp_path)
     drivers.append(second)
@@ -102,16 +106,6 @@ def test_sigterm_while_ray_starts_and_twice_while_confirming_stops_and_goes_on_t
     assert trained_again(found.events) == 0
     assert {e["event"] for e in found.events} >= {"opened", "closed"}
     assert found.record.sessions[0]["session"] == 1, "the run that never began has no record"
-
-
-def test_sigterm_as_soon_as_the_study_is_open_does_not_wait_for_a_trial(
-    study: Path, tmp_path: Path, drivers: list[Driver]
-) -> None:
-    driver = Driver(study, tmp_path)
-    drivers.append(driver)
-    driver.wait_for(lambda events: bool(events))
-    driver.process.send_signal(signal.SIGTERM)
-    stopped(driver, study)
 
 
 def test_a_clock_that_jumps_by_days_changes_no_table_and_no_time_is_negative(

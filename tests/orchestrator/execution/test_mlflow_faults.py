@@ -18,7 +18,7 @@ from orchestrator.execution.folder import claimed
 from orchestrator.execution.provenance import session_facts
 from orchestrator.study.loader import load_study
 from orchestrator.study.spec import TrackingSpec
-from tests.orchestrator.execution.driver import Driver, reports
+from tests.orchestrator.execution.driver import STUDY, Driver, reports, study_file, undisturbed_run
 from tests.orchestrator.simulation import study as simulated
 from tests.orchestrator.tracking.holdings import holdings
 from tests.orchestrator.tracking.server import Proxy, Server
@@ -38,16 +38,6 @@ training: {epochs: 12, batch_size: 64}
 noise: {size: 200}
 execution: {max_concurrent: 1}
 """
-STUDY = (
-    DATA
-    + """\
-arms:
-  cross_entropy: {lr: {log_uniform: [0.02, 0.3]}}
-  logitnorm: {tau: {log_uniform: [0.1, 1.0]}, lr: {log_uniform: [0.02, 0.3]}}
-search: {trials: 2, seeds: [0], parallel: 1}
-confirm: {seeds: [100]}
-"""
-)
 USER, PASSWORD, SECRET = "ann", "s3cretpw+x", "key-0a1b2c3d4e5f"
 LOSS = """\
 import os
@@ -63,9 +53,7 @@ class Tells(Loss):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("study") / "small.yaml"
-    path.write_text(STUDY)
-    return path
+    return study_file(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +83,7 @@ def proxy(server: Server) -> Iterator[Proxy]:
 @pytest.fixture(scope="module")
 def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
     """The table of a run that nothing happened to, and what MLflow holds of it."""
-    out = tmp_path_factory.mktemp("undisturbed")
-    status, output = Driver(study, out).finish()
-    assert status == 0, output
+    out = undisturbed_run(tmp_path_factory, study)
     return table(out), told(f"sqlite:///{out / 'mlflow.db'}", "small")
 
 

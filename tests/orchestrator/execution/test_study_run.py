@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.record import StudyRecord
-from tests.orchestrator.execution.driver import COMMAND, STUDY, Driver, reports, study_file, undisturbed_run
+from tests.orchestrator.execution.driver import COMMAND, Driver, reports, study_file, undisturbed_run
 from tests.orchestrator.simulation import decisions
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -37,10 +37,17 @@ def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def driver(study: Path, tmp_path: Path) -> Iterator[Driver]:
-    running = Driver(study, tmp_path)
-    yield running
-    running.close()
+def drivers(study: Path, tmp_path: Path) -> Iterator[Callable[[], Driver]]:
+    """Starts the study, or goes on with it; what is left of every run is killed at the end."""
+    running: list[Driver] = []
+
+    def start() -> Driver:
+        running.append(Driver(study, tmp_path))
+        return running[-1]
+
+    yield start
+    for driver in running:
+        driver.close()
 
 
 def record_of(out: Path) -> StudyRecord:
@@ -123,151 +130,75 @@ def test_optunas_journal_holds_every_configuration_as_it_ended(undisturbed: Path
         ]
 
 
-def test_the_report_made_again_is_the_same_to_the_byte(undisturbed: Path) -> None:
-    folder = undisturbed / "small" / "report"
+def test_the_report_made_again_is_the_same_to_the_byte(undisturbed: Path, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed / "small", tmp_path / "small")
+    folder = tmp_path / "small" / "report"
     before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
     done = subprocess.run(
-        [COMMAND, "report", "small", "--out", undisturbed], capture_output=True, text=True, check=False
+        [COMMAND, "report", "small", "--out", tmp_path], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
 
 
 def test_the_same_command_again_trains_nothing_and_prints_the_same_table(
-    study: Path, undisturbed: Path
+    study: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    before = tables(undisturbed), len(runs(undisturbed))
-    status, output = Driver(study, undisturbed).finish()
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    status, output = Driver(study, out).finish()
     assert status == 0, output
     assert "Test results" in output
-    assert (tables(undisturbed), len(runs(undisturbed))) == before
-    assert set(ended_attempts(undisturbed).values()) == {1}
+    assert (tables(out), len(runs(out))) == (tables(undisturbed), len(runs(undisturbed)))
+    assert set(ended_attempts(out).values()) == {1}
 
 
-def test_a_driver_killed_while_searching_and_again_while_confirming_goes_on_to_the_same_table(
-    study: Path, driver: Driver, undisturbed: Path
+def test_a_study_that_is_killed_and_stopped_in_every_way_goes_on_to_the_same_table(
+    study: Path, drivers: Callable[[], Driver], undisturbed: Path
 ) -> None:
-    driver.wait_for(reports(30))
-    driver.kill_driver()
-    ended = ended_attempts(driver.out)
-    second = Driver(study, driver.out)
-    try:
-        second.wait_for(reports(10, "confirm"))
-        second.kill_driver()
-    finally:
-        second.close()
-    status, output = Driver(study, driver.out).finish()
+    first = drivers()
+    first.wait_for(reports(5))
+    status, output = Driver(study, first.out).finish()
+    assert status == 2
+    assert "another driver works on this study" in output
+    assert f"process {first.process.pid}" in output
+    first.kill_worker()
+    first.wait_for(lambda events: any(e["event"] == "attempt_failed" for e in events))
+    first.wait_for(reports(20))
+    assert "attempt failed: lost" in stopped(first, study, signal.SIGINT)
+
+    second = drivers()
+    second.wait_for(reports(30))
+    second.kill_driver()
+    ended = ended_attempts(second.out)
+
+    third = drivers()
+    third.wait_for(reports(5, "confirm"))
+    third.kill_everything()
+    interrupted = [t for t in record_of(third.out).trials.values() if t.state == "running"]
+
+    fourth = drivers()
+    fourth.wait_for(reports(20, "confirm"))
+    stopped(fourth, study, signal.SIGTERM)
+
+    status, output = drivers().finish()
     assert status == 0, output
     assert "going on with study small" in output
-    assert_same_study(driver.out, undisturbed)
-    assert {k: n for k, n in ended_attempts(driver.out).items() if k in ended} == ended
+    assert_same_study(first.out, undisturbed)
+    attempts = ended_attempts(first.out)
+    assert {key: count for key, count in attempts.items() if key in ended} == ended
+    assert all(attempts[trial.key] > trial.attempts for trial in interrupted)
 
 
-def test_a_killed_worker_costs_one_attempt_and_nothing_else(driver: Driver, undisturbed: Path) -> None:
-    driver.wait_for(reports(30))
-    driver.kill_worker()
-    status, output = driver.finish()
-    assert status == 0, output
-    assert "attempt failed: lost" in output
-    assert_same_study(driver.out, undisturbed)
-
-
-def test_everything_killed_at_once_goes_on_to_the_same_table(
-    study: Path, driver: Driver, undisturbed: Path
-) -> None:
-    driver.wait_for(reports(45))
-    driver.kill_everything()
-    interrupted = [t for t in record_of(driver.out).trials.values() if t.state == "running"]
-    status, output = Driver(study, driver.out).finish()
-    assert status == 0, output
-    assert_same_study(driver.out, undisturbed)
-    continued = [record_of(driver.out).trials[t.key] for t in interrupted]
-    assert all(t.attempts == 2 for t in continued if t.state == "complete")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_keeps_everything_and_names_the_command_that_goes_on(
-    study: Path, driver: Driver, undisturbed: Path, number: signal.Signals
-) -> None:
-    driver.wait_for(reports(20))
+def stopped(driver: Driver, study: Path, number: signal.Signals) -> str:
+    """What a driver prints that is told to stop: it ends in time, in words, and leaves nothing behind."""
     driver.process.send_signal(number)
     status, output = driver.finish(30)
     assert status == 130, output
     assert f"orchestrate study {study} --out {driver.out}" in output
     assert "RUNNING" not in {r.info.status for r in runs(driver.out)}
     assert not list(driver.processes()), "processes were left behind"
-    status, output = Driver(study, driver.out).finish()
-    assert status == 0, output
-    assert_same_study(driver.out, undisturbed)
-
-
-def test_a_second_driver_is_refused_while_the_first_goes_on(study: Path, driver: Driver) -> None:
-    driver.wait_for(lambda events: len(events) > 3)
-    status, output = Driver(study, driver.out).finish()
-    assert status == 2
-    assert "another driver works on this study" in output
-    assert f"process {driver.process.pid}" in output
-    assert driver.process.poll() is None
-
-
-LOSSES = """\
-import torch
-from torch.nn import functional as F
-from workloads.losses.base import Loss
-
-
-class Explodes(Loss):
-    def value(self, output, targets):
-        raise RuntimeError("boom, said the user's loss")
-
-
-class Diverges(Loss):
-    def value(self, output, targets):
-        return F.cross_entropy(output.logits, targets) * float("nan")
-
-
-class Works(Loss):
-    def value(self, output, targets):
-        return F.cross_entropy(output.logits, targets)
-"""
-
-
-def test_failing_losses_are_visible_and_do_not_stop_the_others(tmp_path: Path) -> None:
-    (tmp_path / "users_losses.py").write_text(LOSSES)
-    text = STUDY[: STUDY.index("arms:")] + (
-        "arms:\n"
-        "  cross_entropy: {lr: 0.1}\n"
-        "  mine: {loss: 'users_losses:Works', lr: 0.1}\n"
-        "  explodes: {loss: 'users_losses:Explodes', lr: 0.1}\n"
-        "  diverges: {loss: 'users_losses:Diverges', lr: 0.1}\n"
-        "confirm: {seeds: [100, 101]}\n"
-    )
-    path = tmp_path / "failing.yaml"
-    path.write_text(text)
-    status, output = Driver(path, tmp_path / "out", python_path=tmp_path).finish()
-    assert status == 1, output
-    record = record_of(tmp_path / "out")
-    states = {name: {t.state for t in arm.confirm_trials} for name, arm in record.arms.items()}
-    assert states == {
-        "cross_entropy": {"complete"},
-        "mine": {"complete"},
-        "explodes": {"failed"},
-        "diverges": {"failed"},
-    }
-    exploded = record.arms["explodes"].confirm_trials[0]
-    assert exploded.attempts == 2, "an exception is retried once"
-    assert "RuntimeError: boom, said the user's loss" in exploded.reason
-    diverged = record.arms["diverges"].confirm_trials[0]
-    assert diverged.attempts == 1
-    assert diverged.reason.startswith("diverged")
-    assert "boom, said the user's loss" in output
-    statuses = Counter(r.info.status for r in runs(tmp_path / "out") if "orchestrate.key" in r.data.tags)
-    assert statuses == {"FINISHED": 4, "FAILED": 4}
-    found = (record.arms[n].confirms["standard"][100].metrics for n in ("cross_entropy", "mine"))
-    ce, mine = ({k: v for k, v in each.items() if not k.startswith("loss/")} for each in found)
-    # Means of the images' losses and of the batches' means differ in float32's last digits, 6e-8.
-    assert ce.pop("train/loss") == pytest.approx(mine.pop("train/loss"), rel=1e-6)
-    assert ce == mine, "the same loss by another path must give the same numbers"
+    return output
 
 
 def rescored(out: Path, *options: str) -> tuple[int, str]:

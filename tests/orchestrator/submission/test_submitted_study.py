@@ -12,23 +12,18 @@ import pytest
 
 from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.record import Event, StudyRecord
-from tests.orchestrator.execution.driver import COMMAND, STUDY, study_file, undisturbed_run
+from tests.orchestrator.execution.driver import COMMAND, study_file, undisturbed_run
 from tests.orchestrator.simulation import decisions
 from tests.orchestrator.submission.ray_head import RayHead, missing
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SMALL = (
-    STUDY.replace("epochs: 12", "epochs: 8")
-    .replace("trials: 3\n  seeds: [0, 1]", "trials: 2\n  seeds: [0]")
-    .replace("pruner: {name: median, warmup_epochs: 4, n_startup_trials: 1}", "pruner: none")
-)
 TABLES = ("table.csv", "comparison.csv", "per_set.csv")
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return study_file(tmp_path_factory, SMALL, "a study")
+    return study_file(tmp_path_factory, folder="a study")
 
 
 @pytest.fixture(scope="module")

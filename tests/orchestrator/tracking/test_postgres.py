@@ -22,7 +22,7 @@ from orchestrator.tracking.store import free_port
 from tests.orchestrator.tracking.server import Server
 from tests.orchestrator.tracking.writing import made_up_study
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(600)]
 
 WRITERS = 8
 TRIALS = int(os.environ.get("ORCHESTRATE_POSTGRES_TRIALS", "10"))
