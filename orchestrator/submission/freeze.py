@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.redaction import redacted
 from orchestrator.study.dump import to_yaml
 from orchestrator.study.spec import StudySpec
 from orchestrator.submission.code import code_state, installed
@@ -55,8 +56,9 @@ def frozen(
     words += ["--data", profile.data] if profile.data else []
     code = code_state()
     # What runs is complete: no later default, and no other working directory, changes what it means.
-    kept = {_STUDY: to_yaml(spec), _GIVEN: given, _VERSIONS: installed()}
-    kept |= {_PATCH: code.patch} if code.patch else {}
+    # The study alone keeps what opens a door, as it could not run without; validate warns of it.
+    kept = {_STUDY: to_yaml(spec), _GIVEN: redacted(given), _VERSIONS: installed()}
+    kept |= {_PATCH: redacted(code.patch)} if code.patch else {}
     facts: dict[str, Any] = {
         "commit": code.commit,
         "dirty": bool(code.patch),
@@ -66,7 +68,7 @@ def frozen(
         "data": dict(_data(spec, profile, storage)),
         "submitted_at": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(now)),
         "by": _user(),
-        "options": list(options),
+        "options": [redacted(word) for word in options],
     }
     job = Job(submission, spec.name, folder, (*words, "--plain"), profile, facts)
     return Frozen(job, kept, target(profile.kind).render(job), now)

@@ -11,11 +11,13 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from orchestrator.errors import Unavailable
 from orchestrator.submission import slurm_script
 from orchestrator.submission.job import Job, State, Status
+from orchestrator.submission.log import pieces
 from orchestrator.submission.profile import Profile
 
 _PATIENCE_SECONDS = 15.0
@@ -80,16 +82,12 @@ def logs(native: str, profile: Profile, *, follow: bool) -> Iterator[str]:
             raise Unavailable(f"{log}: there is no log; the job is {now.state} ({now.detail})")
         time.sleep(_POLL_SECONDS)
     with log.open(encoding="utf-8", errors="replace") as file:
-        over = False
-        while True:
-            if piece := file.read(2**16):
-                yield piece
-            elif over or not follow:
-                return
-            else:
-                # Asked before the last look, or what was written in between would be lost.
-                over = status(native, profile).state not in ("waiting", "running")
-                time.sleep(_POLL_SECONDS)
+        over = partial(_is_over, native, profile)
+        yield from pieces(file, follow=follow, over=over, poll_seconds=_POLL_SECONDS)
+
+
+def _is_over(native: str, profile: Profile) -> bool:
+    return status(native, profile).state not in ("waiting", "running")
 
 
 def cancel(native: str, profile: Profile) -> None:

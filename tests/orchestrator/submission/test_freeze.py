@@ -167,3 +167,21 @@ def test_raw_files_beyond_all_patience_are_not_read(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(facts_module, "_MOST_BYTES", 10)
     spec = parse_study(STUDY.replace("far_ood: [uniform, blobs]", "far_ood: [svhn]"), "s.yaml")
     assert "of raw files" in data_facts(spec, None, tmp_path)["unknown"]
+
+
+def test_no_secret_of_this_machine_is_kept_with_a_submission(
+    spec: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_API_KEY", "key-0a1b2c3d")
+    code = Code("c" * 40, "+token = 'key-0a1b2c3d'\n")
+    monkeypatch.setattr(freeze, "code_state", lambda: code)
+    given = f"{STUDY}# key-0a1b2c3d\n"
+    options = ["--out", "s3://me:key-0a1b2c3d@bucket/runs"]
+    profile = Profile("local", "local", storage=str(tmp_path))
+    submission = write(
+        frozen(spec, given, profile, Storage(str(tmp_path)), 0.0, options), Storage(str(tmp_path))
+    )
+    files = [f for f in tmp_path.rglob("*") if f.is_file()]
+    assert {"changes.patch", "study.given.yaml", "submission.json"} <= {f.name for f in files}
+    assert [f.name for f in files if b"key-0a1b2c3d" in f.read_bytes()] == []
+    assert submission.job.facts["options"] == ["--out", "s3://***@bucket/runs"]
