@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: quickstart test test-fast test-system check format bench bench-smoke bench-gpu install install-dev clean
+.PHONY: quickstart test test-fast test-system check format docs bench bench-smoke bench-gpu install install-dev clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/orchestrate study studies/quickstart.yaml $(ARGS)
@@ -48,6 +48,10 @@ bench-smoke: $(VENV)/.installed-dev
 
 bench-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.gpu --data $(DATA) $(ARGS)
+
+# docs/losses.md and docs/study-file.md, from the code.
+docs: $(VENV)/.installed
+	$(BIN)/python docs/generate.py
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev

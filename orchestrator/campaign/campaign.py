@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from optuna.storages import JournalStorage
 
+from orchestrator.campaign.audit import audit_trials
 from orchestrator.campaign.budget import Meter, Spending, end_reason
 from orchestrator.campaign.journal import BufferedJournal
 from orchestrator.campaign.objective import Objective
 from orchestrator.campaign.record import ArmRecord, StudyRecord, TrialRecord
 from orchestrator.campaign.sampling import ArmSearch, make_pruner
 from orchestrator.campaign.search import SearchProgress, Verdict
-from orchestrator.campaign.standing import is_settled
+from orchestrator.campaign.standing import confirmable, is_searched, is_settled
 from orchestrator.study import repeats
 from orchestrator.study.regimes import Regime, default_params, main_regime, regimes
 from orchestrator.study.resolve import trial_config
@@ -141,7 +142,7 @@ class Campaign:
         """The next trial to start, marked as started; None while nothing can start.
 
         Order: what was interrupted; further seeds of a configuration in flight; a new configuration of the
-        arm that has the fewest; confirm trials. Search comes first because it is a chain, and confirm
+        arm that has the fewest; confirm trials; audits. Search comes first because it is a chain, and confirm
         trials fill the gaps between its links. First searches come before repeated ones: tables rest on them.
         """
         self._end_what_is_spent()
@@ -173,10 +174,11 @@ class Campaign:
                 self._select_where_ready()
             elif (spending := progress.out_of_trials()) is not None:
                 self._spend(progress, spending)
-        return self._next_confirm()
+        return self._next_confirm() or self._next_audit()
 
     def _next_confirm(self) -> TrialRequest | None:
-        for arm in sorted(self._ready(), key=lambda a: (a.repeat, len(a.confirm_trials))):
+        ready = confirmable(self.spec, self.record)
+        for arm in sorted(ready, key=lambda a: (a.repeat, len(a.confirm_trials))):
             skipped = self.record.arms[arm.name].skipped
             for regime in self._confirmed_in(arm):
                 begun = arm.confirms.get(regime.name, {})
@@ -191,16 +193,15 @@ class Campaign:
                     self._emit("shared", key=request.key, **_named(arm), regime=regime.name, seed=seed)
         return None
 
-    def _ready(self) -> Iterator[ArmRecord]:
-        """Searches whose winner may be confirmed: what two repeats share belongs to the first of them,
-        whichever search ends first."""
-        for first in self.record.arms.values():
-            for repeat in range(repeats.count(self.spec, first.name)):
-                arm = self.record.search(first.name, repeat)
-                if arm.selected is not None:
-                    yield arm
-                elif not arm.failure:
-                    break
+    def _next_audit(self) -> TrialRequest | None:
+        """Only when nothing is to be chosen any more: an audit may not inform a choice, nor take its time."""
+        if not is_searched(self.spec, self.record):
+            return None
+        for arm in sorted(self.record.arms.values(), key=lambda a: len(a.audit_trials)):
+            for number, seed in audit_trials(self.spec, arm):
+                if seed not in arm.audits.get(number, {}):
+                    return self._start(self._requested(arm, "audit", number, seed), number)
+        return None
 
     def _confirmed_in(self, arm: ArmRecord) -> list[Regime]:
         """Repeats are there for the spread of the main results."""
@@ -371,16 +372,9 @@ class Campaign:
         return request
 
     def _request(self, trial: TrialRecord) -> TrialRequest:
-        stage: Stage = "confirm" if trial.stage == "confirm" else "search"
-        config = trial_config(
-            self.spec,
-            trial.arm,
-            trial.params,
-            trial.seed,
-            stage,
-            self._facts.hash,
-            self._regimes[trial.regime] if stage == "confirm" else None,
-        )
+        stage: Stage = trial.stage  # type: ignore[assignment]
+        regime = self._regimes[trial.regime] if stage == "confirm" else None
+        config = trial_config(self.spec, trial.arm, trial.params, trial.seed, stage, self._facts.hash, regime)
         return TrialRequest(config, trial.key, trial.attempts + 1, trial.regime, trial.params, trial.repeat)
 
     def _emit(self, kind: str, **fields: Any) -> None:

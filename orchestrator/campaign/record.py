@@ -26,7 +26,7 @@ class TrialRecord:
     stage: str
     protocol: str
     number: int
-    """The configuration it trains (search), or the selected one (confirm)."""
+    """The configuration it trains (search, audit), or the selected one (confirm)."""
     seed: int
     params: Mapping[str, Value]
     regime: str = "standard"
@@ -109,6 +109,8 @@ class ArmRecord:
     """The ``budget_spent`` event: ``limit`` (a name), ``allowed`` and ``spent``; None: no budget ended it."""
     search_seconds: float = 0.0
     """Busy seconds of its search trials' attempts that ended."""
+    audits: dict[int, dict[int, TrialRecord]] = field(default_factory=dict)
+    """Audit trials by configuration and seed (see ``orchestrator.campaign.audit``)."""
     again: dict[int, ArmRecord] = field(default_factory=dict)
     """Its further searches by repeat, 1 and up; each with its own winner and, in the main regime, its own
     confirm trials."""
@@ -131,6 +133,10 @@ class ArmRecord:
     def confirm_trials(self) -> list[TrialRecord]:
         """Of all regimes, in the order in which these began; one that two regimes share stands twice."""
         return [trial for trials in list(self.confirms.values()) for trial in list(trials.values())]
+
+    @property
+    def audit_trials(self) -> list[TrialRecord]:
+        return [trial for trials in list(self.audits.values()) for trial in list(trials.values())]
 
     def confirm_planned(self, regimes: Collection[str], seeds: int) -> int:
         """How many confirm trials the arm has when all are done, with so many seeds in each regime."""
@@ -232,12 +238,17 @@ class StudyRecord:
                 repeat=arm.repeat,
             )
             self.trials[key] = trial
-            if event["stage"] == "confirm":
-                home = arm.confirms.setdefault(trial.regime, {})
-            else:
-                home = arm.configurations[number].trials
-            home[event["seed"]] = trial
+            self._home(arm, trial)[event["seed"]] = trial
         trial.attempts = event["attempt"]
+
+    @staticmethod
+    def _home(arm: ArmRecord, trial: TrialRecord) -> dict[int, TrialRecord]:
+        """Where a trial stands among its arm's, by seed."""
+        if trial.stage == "confirm":
+            return arm.confirms.setdefault(trial.regime, {})
+        if trial.stage == "audit":
+            return arm.audits.setdefault(trial.number, {})
+        return arm.configurations[trial.number].trials
 
     def _shared(self, event: Event) -> None:
         """A trial that is another regime's or repeat's too, as it would be trained in just the same way."""

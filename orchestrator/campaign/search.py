@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.campaign import stops
 from orchestrator.campaign.budget import Spending, charged_trials, end_reason
 from orchestrator.campaign.objective import Objective, meets_guard
 from orchestrator.campaign.record import ArmRecord, ConfigurationRecord
@@ -265,15 +266,9 @@ class SearchProgress:
             for epoch in sorted(trial.reports)[cursor.epochs_taken :]:
                 cursor.epochs_taken += 1
                 if self._behind_at(cursor, number, epoch, trial.reports[epoch]):
-                    reason = f"stopped by the {self._spec.search.pruner.name} pruner at epoch {epoch}"
-                    if len(seeds) > 1:
-                        reason += f" of seed {trial.seed}"
-                    self._verdict(
-                        configuration,
-                        "pruned",
-                        self._running_mean(cursor, number, trial.reports[epoch]),
-                        reason,
-                    )
+                    value = self._running_mean(cursor, number, trial.reports[epoch])
+                    reason = stops.within(self._spec.search.pruner.name, epoch, trial.seed, seeds)
+                    self._verdict(configuration, "pruned", value, reason)
                     return
             if trial.state == "failed":
                 self._verdict(configuration, "failed", None, f"seed {trial.seed}: {trial.reason}")
@@ -304,10 +299,9 @@ class SearchProgress:
     def _behind_after(self, cursor: _Cursor, number: int) -> str:
         """Why a configuration does not get its remaining seeds, or an empty string."""
         pruner, epochs, seeds = self._spec.search.pruner, self._spec.training.epochs, self._spec.search.seeds
-        through = f"after {cursor.seed_index} of {len(seeds)} seeds"
         best = self._best_seen(number).value
         if best is not None and sum(cursor.finals) / len(seeds) > best:
-            return f"cannot win any more {through}"
+            return f"cannot win any more after {cursor.seed_index} of {len(seeds)} seeds"
         if pruner.name == "none" or self._is_kept():
             return ""
         if pruner.name == "wilcoxon":
@@ -315,7 +309,7 @@ class SearchProgress:
         else:
             mean = sum(cursor.finals) / len(cursor.finals)
             self._search.report(number, cursor.seed_index * epochs - 1, mean)
-        return f"stopped by the {pruner.name} pruner {through}" if self._should_prune(number) else ""
+        return stops.after(pruner.name, cursor.seed_index, seeds) if self._should_prune(number) else ""
 
     def _should_prune(self, number: int) -> bool:
         return self._search.should_prune(number, self._seen(number))

@@ -17,11 +17,11 @@ from rich.text import Text
 from orchestrator.campaign.budget import end_reason
 from orchestrator.campaign.objective import meets_guard
 from orchestrator.campaign.record import ArmRecord, ConfigurationRecord, StudyRecord
-from orchestrator.campaign.standing import confirms_planned
+from orchestrator.campaign.standing import audits_ended, audits_planned, confirms_planned
 from orchestrator.execution.forecast import seconds_left
 from orchestrator.execution.sparing import Sparing
 from orchestrator.study import terms
-from orchestrator.study.spec import StudySpec
+from orchestrator.study.spec import AuditSpec, StudySpec
 
 
 def clock_text(seconds: float) -> str:
@@ -66,13 +66,13 @@ class Display:
         self._plain = plain or not self._console.is_terminal
         self._seconds_left = Sparing(lambda: seconds_left(spec, record, self._slots))
 
-    def starting(self, *, resumed: bool, study_dir: Path) -> None:
+    def starting(self, *, resumed: bool, study_dir: Path | str) -> None:
         word = "going on with" if resumed else "starting"
         self._line(f"{word} study {self._spec.name} ({len(self._spec.arms)} arms) in {study_dir}")
 
     def running(self, slots: int) -> None:
         self._slots = slots
-        self._line(f"Ray is up; {slots} trial{'s' if slots != 1 else ''} side by side")
+        self._line(f"Ray is up; {self._side_by_side(slots)}")
         if not self._plain:
             self._live = Live(
                 console=self._console,
@@ -88,10 +88,15 @@ class Display:
             return
         self._slots = slots
         self._line(
-            f"the cluster has changed; now {slots} trial{'s' if slots != 1 else ''} side by side"
+            f"the cluster has changed; now {self._side_by_side(slots)}"
             if slots
             else "no node of the cluster has room for a trial; waiting for one to join (Ctrl-C stops)"
         )
+
+    def _side_by_side(self, slots: int) -> str:
+        # Automatic packing finds out how many more fit.
+        least = "at least " if self._spec.resources.gpu == "auto" else ""
+        return f"{least}{slots} trial{'s' if slots != 1 else ''} side by side"
 
     def say(self, text: str) -> None:
         """A line of its own, from whichever thread."""
@@ -113,8 +118,11 @@ class Display:
             self._line(f"{trial.arm} {trial.place} seed {trial.seed}: FAILED: {event['reason']}")
         elif kind == "finished" and self._plain:
             trial = self._record.trials[event["key"]]
-            if trial.stage == "confirm":
-                self._line(f"{trial.arm} {trial.place} seed {trial.seed} {event['state']}{self._left()}")
+            if trial.stage in ("confirm", "audit"):
+                number = f" #{trial.number}" if trial.stage == "audit" else ""
+                self._line(
+                    f"{trial.arm} {trial.place}{number} seed {trial.seed} {event['state']}{self._left()}"
+                )
         elif kind == "settled" and self._plain:
             arm = self._record.search_of(event)
             configuration = arm.configurations[event["number"]]
@@ -156,7 +164,7 @@ class Display:
     def _table(self) -> RenderableType:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("arm")
-        for name in ("searched", "running", "done", "pruned", "failed", "confirmed"):
+        for name in ("searched", "running", "done", "pruned", "failed", "confirmed", *self._audited):
             table.add_column(name, justify="right")
         table.add_column("best so far")
         for first in list(self._record.arms.values()):
@@ -169,9 +177,15 @@ class Display:
         )
         return Group(table, Text(foot, style="dim"))
 
+    @property
+    def _audited(self) -> tuple[str, ...]:
+        """The heading of what is audited, where anything is."""
+        return ("audited",) if self._spec.audit != AuditSpec() else ()
+
     def _row(self, arm: ArmRecord) -> list[str]:
         configurations = list(arm.configurations)
-        trials = [t for c in configurations for t in list(c.trials.values())] + arm.confirm_trials
+        trials = [t for c in configurations for t in list(c.trials.values())]
+        trials += arm.confirm_trials + arm.audit_trials
         states = Counter(t.state for t in trials)
         settled = sum(c.state != "running" for c in configurations)
         planned = terms.configurations(self._spec.arms[arm.name].space, self._spec.search.trials)
@@ -181,6 +195,7 @@ class Display:
             f"{settled}/{planned}" if planned > 1 else "-",
             *(str(states[state]) for state in ("running", "complete", "pruned", "failed")),
             f"{confirmed}/{confirms_planned(self._spec, self._record, arm)}",
+            *(f"{audits_ended(self._spec, arm)}/{audits_planned(self._spec, arm)}" for _ in self._audited),
             arm.failure or self._best(arm, configurations),
         ]
 

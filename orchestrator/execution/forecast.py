@@ -6,8 +6,15 @@ import statistics
 from collections.abc import Iterable
 
 from orchestrator.campaign.record import ArmRecord, StudyRecord, TrialRecord
-from orchestrator.campaign.standing import confirms_ended, confirms_planned, searches
+from orchestrator.campaign.standing import (
+    audits_ended,
+    audits_planned,
+    confirms_ended,
+    confirms_planned,
+    searches,
+)
 from orchestrator.study import terms
+from orchestrator.study.plan import audits_at_most
 from orchestrator.study.regimes import main_regime, regimes
 from orchestrator.study.spec import StudySpec
 
@@ -57,7 +64,7 @@ def seconds_left(spec: StudySpec, record: StudyRecord, slots: int) -> float | No
     # The median: the first trials of a session also pay for the start of their workers.
     usual = {
         stage: statistics.median(seconds)
-        for stage in ("search", "confirm")
+        for stage in ("search", "confirm", "audit")
         if (seconds := [t.seconds for t in ended if t.stage == stage])
     }
     for_search = usual.get("search", usual.get("confirm", 0.0))
@@ -69,7 +76,8 @@ def seconds_left(spec: StudySpec, record: StudyRecord, slots: int) -> float | No
     if spec.budget.wall_seconds is not None:
         worked = record.earlier_seconds + record.session_seconds
         searching = min(searching, max(0.0, spec.budget.wall_seconds - worked))
-    return searching + confirm / max(slots, 1)
+    audit = _audits_left(spec, record) * usual.get("audit", for_confirm)
+    return searching + (confirm + audit) / max(slots, 1)
 
 
 def _search_seconds_left(spec: StudySpec, record: StudyRecord, usual: float) -> float:
@@ -83,6 +91,17 @@ def _search_seconds_left(spec: StudySpec, record: StudyRecord, usual: float) -> 
             seconds = min(seconds, max(0.0, budget.device_seconds - arm.search_seconds))
         total += seconds
     return total
+
+
+def _audits_left(spec: StudySpec, record: StudyRecord) -> int:
+    """Audit trials that have not ended; of an arm without a winner, as many as there may be."""
+    left = 0
+    for arm in record.arms.values():
+        if arm.selected is not None:
+            left += audits_planned(spec, arm) - audits_ended(spec, arm)
+        elif not arm.failure and arm.name in spec.arms:
+            left += audits_at_most(spec, arm.name)
+    return left
 
 
 def _confirms_left(spec: StudySpec, record: StudyRecord) -> Iterable[tuple[str, int]]:

@@ -1,8 +1,8 @@
-"""Whether what finished confirm trials saved is still what was written."""
+"""Whether what finished confirm and audit trials saved is still what was written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found in the folders of all complete confirm trials."""
+    """What was found in the folders of all complete confirm and audit trials."""
 
     damaged: dict[str, str]
     """By trial key, which file is damaged and how, and what is done about it."""
@@ -24,8 +24,10 @@ class Verification:
     """About what is left as it is, in sentences."""
 
 
-def verify(record: StudyRecord, trials: Path, threads: int) -> Verification:
-    """Compare every file of every complete confirm trial with its checksum.
+def verify(
+    record: StudyRecord, trials: Path, threads: int, look: Callable[[str], Findings] | None = None
+) -> Verification:
+    """Compare every file of every complete confirm or audit trial with its checksum.
 
     A trial whose result or saved outputs are damaged is to be finished once more. One that lacks only its
     model keeps its numbers: to train it again would cost a training and, on a GPU, change them.
@@ -33,11 +35,13 @@ def verify(record: StudyRecord, trials: Path, threads: int) -> Verification:
     Args:
         trials: the folder of the trials' folders.
         threads: files that are read side by side.
+        look: what is wrong with the trial of a key, where its files are elsewhere.
     """
-    confirmed = [t for t in record.trials.values() if t.stage == "confirm" and t.state == "complete"]
+    kept = ("confirm", "audit")
+    confirmed = [t for t in record.trials.values() if t.stage in kept and t.state == "complete"]
 
     def found(trial: TrialRecord) -> Findings:
-        return examine(trials / trial.key, trial.key, confirmed=True)
+        return look(trial.key) if look else examine(trials / trial.key, trial.key, confirmed=True)
 
     # Hashing leaves Python's lock alone.
     with ThreadPoolExecutor(max(1, threads)) as pool:
@@ -63,4 +67,4 @@ def _words(modelless: list[TrialRecord], findings: dict[str, Findings]) -> Itera
             "command again"
         )
     if len(modelless) > _NAMED:
-        yield f"... and {len(modelless) - _NAMED} more confirm trials without a whole checkpoint.pt"
+        yield f"... and {len(modelless) - _NAMED} more trials without a whole checkpoint.pt"

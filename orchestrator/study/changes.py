@@ -9,8 +9,9 @@ from orchestrator.study.dump import to_document
 from orchestrator.study.ranges import plain
 from orchestrator.study.spec import StudySpec
 
-FREE = ("question", "resources", "execution", "tracking", "report")
-"""The blocks that may change between two runs of one study."""
+FREE = ("question", "audit", "resources", "execution", "tracking", "report")
+"""The blocks that may change between two runs of one study. Audits look at what was chosen and change nothing
+of it, so they may come later."""
 
 
 def changes(old: StudySpec, new: StudySpec) -> list[str]:

@@ -23,6 +23,7 @@ from orchestrator.study.document import (
     is_null,
     join,
     kind,
+    read_bool,
     read_number,
     read_text,
     shown,
@@ -40,7 +41,15 @@ from orchestrator.study.reader import (
     read_value,
 )
 from orchestrator.study.rules import check
-from orchestrator.study.spec import ArmSpec, GpuShare, ProtocolSpec, PrunerSpec, StudySpec
+from orchestrator.study.spec import (
+    ArmSpec,
+    GpuShare,
+    ProtocolSpec,
+    ProxyAudit,
+    ProxySpec,
+    PrunerSpec,
+    StudySpec,
+)
 from orchestrator.study.suggestion import closest, did_you_mean
 from orchestrator.study.training import base_training, read_training
 from workloads.contract import DataConfig, EvaluationConfig, ModelConfig, TrainingConfig
@@ -198,6 +207,25 @@ def _read_gpu_share(doc: Document, node: Node, path: str) -> GpuShare:
     return share
 
 
+def _read_proxy(doc: Document, node: Node, path: str) -> ProxyAudit:
+    """``proxy: true``, or ``proxy: {configurations: K}``; nothing, or false: none."""
+    if is_null(node):
+        return None
+    if kind(node) == "map":
+        chosen: ProxySpec = read_record(doc, node, ProxySpec, path)
+        return chosen
+
+    def read() -> ProxyAudit:
+        try:
+            return ProxySpec() if read_bool(node) else None
+        except Refused:
+            hint = "Write {configurations: K} for another number than 10"
+            raise Refused(f"must be true, false or its settings; got {shown(node)}", hint) from None
+
+    asked: ProxyAudit = guarded(doc, node, path, read)
+    return asked
+
+
 def _read_pruner(doc: Document, node: Node, path: str) -> PrunerSpec:
     """``pruner: NAME`` or ``pruner: {name: NAME, warmup_epochs: N, <its own parameters>}``."""
     if kind(node) != "map":
@@ -220,5 +248,6 @@ _SPECIAL: Mapping[Any, Special] = {
     PrunerSpec: _read_pruner,
     EvaluationConfig: read_evaluation,
     GpuShare: _read_gpu_share,
+    ProxyAudit: _read_proxy,
     Mapping[str, ProtocolSpec]: lambda doc, node, path: BAD,
 }

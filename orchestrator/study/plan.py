@@ -30,6 +30,7 @@ class ArmPlan:
     configurations: int
     search_trials: int
     confirm_trials: int
+    audit_trials: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class StudyPlan:
     time: TimeEstimate | None
     """None where the model or the data give no operation counts and nothing was measured."""
     reach: Reach
+    audit_trials: int = 0
 
 
 def make_plan(spec: StudySpec, cores: int, measured: Mapping[str, float] | None = None) -> StudyPlan:
@@ -81,21 +83,45 @@ def make_plan(spec: StudySpec, cores: int, measured: Mapping[str, float] | None 
         confirm_trials=sum(a.confirm_trials for a in arms),
         time=_time(spec, arms, cores, measured or {}),
         reach=_reach(spec),
+        audit_trials=sum(a.audit_trials for a in arms),
     )
 
 
 def _arm_plan(spec: StudySpec, name: str) -> ArmPlan:
     arm = spec.arms[name]
-    configurations = terms.configurations(arm.space, spec.search.trials)
+    configurations = _configurations(spec, name)
     seeds, times, allowed = len(spec.search.seeds), repeats.count(spec, name), spec.budget.trials
     # One point needs no search: it is confirmed as it is.
     search_trials = configurations * seeds if terms.space_size(arm.space) != 1 else 0
-    if allowed is not None and search_trials:
-        # As many as where each but the last ends with its first seed.
-        configurations = max(1, min(configurations, allowed - seeds + 1))
-        search_trials = min(configurations * seeds, allowed)
+    if allowed is not None:
+        search_trials = min(search_trials, allowed)
     confirm_trials = len(spec.confirm.seeds) * (len(regimes(spec)) + times - 1)
-    return ArmPlan(name, arm.loss, arm.space, times * configurations, times * search_trials, confirm_trials)
+    audit_trials = audits_at_most(spec, name)
+    return ArmPlan(
+        name, arm.loss, arm.space, times * configurations, times * search_trials, confirm_trials, audit_trials
+    )
+
+
+def audits_at_most(spec: StudySpec, arm: str) -> int:
+    """Audit trials of an arm where as much was pruned as can be."""
+    space, pruned, proxy = spec.arms[arm].space, spec.audit.pruned or 0, spec.audit.proxy
+    if terms.space_size(space) == 1:
+        return 0
+    configurations = _configurations(spec, arm)
+    # The winner was not pruned.
+    stopped = 0 if spec.search.pruner.name == "none" else min(pruned, configurations - 1)
+    drawn = min(configurations, stopped + (proxy.configurations if proxy else 0))
+    return drawn * len(spec.search.seeds)
+
+
+def _configurations(spec: StudySpec, arm: str) -> int:
+    """Configurations that a search can try at most."""
+    space, seeds, allowed = spec.arms[arm].space, len(spec.search.seeds), spec.budget.trials
+    most = terms.configurations(space, spec.search.trials)
+    if allowed is None or terms.space_size(space) == 1:
+        return most
+    # As many as where each but the last ends with its first seed.
+    return max(1, min(most, allowed - seeds + 1))
 
 
 def trial_flop(spec: StudySpec) -> float:
@@ -141,7 +167,8 @@ def _time(
     searching = sum(_search_seconds(spec, a, seconds[a.name]) for a in arms) / side_by_side
     if spec.budget.wall_seconds is not None:
         searching = min(searching, spec.budget.wall_seconds)
-    total = searching + confirming / side_by_side
+    auditing = sum(a.audit_trials * seconds[a.name] for a in arms)
+    total = searching + (confirming + auditing) / side_by_side
     return TimeEstimate(total, seconds, side_by_side, bool(measured), flop)
 
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.study.spec import (
+    AuditSpec,
     BudgetSpec,
     ConfirmSpec,
     ExecutionSpec,
     GuardSpec,
+    ProxySpec,
     PrunerSpec,
     ReportSpec,
     ResourcesSpec,
@@ -140,6 +142,8 @@ RANGES: Mapping[type, Mapping[str, Range]] = {
     PrunerSpec: {"warmup_epochs": _AT_LEAST_ZERO},
     GuardSpec: {"max_drop": _UNIT, "min_accuracy": _UNIT},
     ConfirmSpec: {"seeds": _SEED},
+    AuditSpec: {"pruned": _AT_LEAST_ONE},
+    ProxySpec: {"configurations": _AT_LEAST_ONE},
     BudgetSpec: {"trials": _AT_LEAST_ONE, "device_seconds": _POSITIVE, "wall_seconds": _POSITIVE},
     ResourcesSpec: {"cpu": _POSITIVE},
     RetrySpec: dict.fromkeys(("exception", "out_of_memory", "lost", "diverged", "timed_out"), Range(0, 100)),

@@ -8,7 +8,7 @@ from orchestrator.study.ranges import ARM_SETTINGS
 from orchestrator.study.regimes import Regime
 from orchestrator.study.spec import ParameterValue, Params, StudySpec
 from workloads.catalogue import Value
-from workloads.contract import EvaluationConfig, OODConfig, Stage, TrialConfig
+from workloads.contract import EvaluationConfig, Measure, OODConfig, Stage, TrialConfig
 
 
 def trial_config(
@@ -57,8 +57,11 @@ def trial_config(
 
 
 def _evaluation(spec: StudySpec, stage: Stage) -> EvaluationConfig:
-    """What is measured; of a search trial the objective alone, whatever the study asks of the winners."""
-    if stage != "search":
+    """What is measured; of a search trial the objective alone, whatever the study asks of the winners, of an
+    audited one also the rejection of real OOD by the same score."""
+    if stage == "confirm":
         return spec.evaluation
     headline = spec.evaluation.headline
-    return EvaluationConfig(measures=(), ood=OODConfig((headline,), headline))
+    # What an audit asks, and no more: its trials are many.
+    measures: tuple[Measure, ...] = ("ood",) if stage == "audit" and "ood" in spec.evaluation.measures else ()
+    return EvaluationConfig(measures, OODConfig((headline,), headline))

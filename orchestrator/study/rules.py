@@ -42,6 +42,7 @@ def check(doc: Document, spec: StudySpec) -> None:
         _selection(doc, spec, path, training)
     _mixing(doc, spec)
     _search(doc, spec)
+    _audit(doc, spec)
     _arms(doc, spec)
     check_protocols(doc, spec)
     _scores(doc, spec)
@@ -210,6 +211,18 @@ def _search(doc: Document, spec: StudySpec) -> None:
             f"configurations that still run; got {search.parallel}",
             "Or set deterministic: false",
         )
+
+
+def _audit(doc: Document, spec: StudySpec) -> None:
+    """What the proxy audit compares noise with must be there."""
+    if spec.audit.proxy is None or not doc.sound("audit", "data.near_ood", "data.far_ood", "evaluate"):
+        return
+    if not (spec.data.near_ood or spec.data.far_ood):
+        rule = "compares noise with real OOD sets, and data.near_ood and data.far_ood are empty"
+        doc.problem("audit.proxy", rule)
+    elif "ood" not in spec.evaluation.measures:
+        rule = "needs the evaluation ood, which is not asked for"
+        doc.problem("audit.proxy", rule, "Add ood to evaluate")
 
 
 def _repeats(doc: Document, spec: StudySpec) -> None:

@@ -134,6 +134,30 @@ class BudgetSpec:
     (``search.repeats``) that has nothing complete by then is given up."""
 
 
+@dataclass(frozen=True)
+class ProxySpec:
+    """Does the noise FPR95 that the search minimises order configurations as real OOD FPR95 does?"""
+
+    configurations: int = 10
+    """Of each arm, drawn at random from all that were searched, complete and pruned, and measured on real
+    OOD; at most as many as there are. Five can only show a perfect order."""
+
+
+ProxyAudit = ProxySpec | None
+
+
+@dataclass(frozen=True)
+class AuditSpec:
+    """Checks on the method itself, run when everything is chosen; nothing that was chosen can change by them.
+    They may be added to a finished study."""
+
+    pruned: int | None = None
+    """Configurations of each arm that are run to the end, drawn at random from those that its pruner stopped;
+    at most as many as there are; None: none."""
+    proxy: ProxyAudit = None
+    """``true``, or ``{configurations: K}``; None: none."""
+
+
 GpuShare = float | Literal["auto"]
 
 
@@ -210,6 +234,7 @@ class StudySpec:
     search: SearchSpec = SearchSpec()
     budget: BudgetSpec = BudgetSpec()
     confirm: ConfirmSpec = ConfirmSpec()
+    audit: AuditSpec = AuditSpec()
     resources: ResourcesSpec = ResourcesSpec()
     execution: ExecutionSpec = ExecutionSpec()
     tracking: TrackingSpec = TrackingSpec()
@@ -221,6 +246,7 @@ Params = Mapping[str, Value]
 
 __all__ = [
     "ArmSpec",
+    "AuditSpec",
     "BudgetSpec",
     "ConfirmSpec",
     "ExecutionSpec",
@@ -229,6 +255,8 @@ __all__ = [
     "ParameterValue",
     "Params",
     "ProtocolSpec",
+    "ProxyAudit",
+    "ProxySpec",
     "PrunerSpec",
     "ReportSpec",
     "ResourcesSpec",

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from orchestrator.study import terms
 from orchestrator.study.spec import StudySpec
 from workloads.catalogue import Value
 
+FEWEST_RANKED = 5
+"""Configurations whose perfect order has a two-sided p below .05: 2 / 5! = .017, but 2 / 4! = .083."""
+
 
 def warnings(spec: StudySpec) -> list[str]:
     """What is allowed but may not be meant, in sentences."""
-    return [*_weak_statistics(spec), *_weak_search(spec), *_budget(spec), *_unheard_rates(spec)]
+    return [
+        *_weak_statistics(spec),
+        *_weak_search(spec),
+        *_budget(spec),
+        *_audit(spec),
+        *_unheard_rates(spec),
+        *_password(spec),
+    ]
 
 
 def _weak_statistics(spec: StudySpec) -> Iterable[str]:
@@ -63,6 +74,25 @@ def _budget(spec: StudySpec) -> Iterable[str]:
         yield "search.repeats: 2 give one difference, and no idea how large it usually is; take 3 or more"
 
 
+def _audit(spec: StudySpec) -> Iterable[str]:
+    audit, pruner = spec.audit, spec.search.pruner.name
+    searched = [name for name, arm in spec.arms.items() if terms.space_size(arm.space) != 1]
+    if (audit.pruned or audit.proxy) and not searched:
+        yield "audit: no arm is searched, so there is nothing to audit"
+        return
+    if audit.pruned and pruner == "none":
+        yield "audit.pruned: the pruner is none, so nothing is stopped early and there is nothing to audit"
+    fixed = [name for name in spec.arms if name not in searched]
+    if (audit.pruned or audit.proxy) and fixed:
+        yield f"audit: nothing is searched, so there is nothing to audit, in {', '.join(fixed)}"
+    if audit.proxy is not None and audit.proxy.configurations < FEWEST_RANKED:
+        n = audit.proxy.configurations
+        yield (
+            f"audit.proxy.configurations: {n} of an arm cannot show an order: below {FEWEST_RANKED} even a "
+            f"perfect one has a two-sided p above .05"
+        )
+
+
 def _unheard_rates(spec: StudySpec) -> Iterable[str]:
     """A learning rate of a protocol's own training that no arm will see."""
     own = [name for name, arm in spec.arms.items() if "lr" in arm.space]
@@ -71,6 +101,18 @@ def _unheard_rates(spec: StudySpec) -> Iterable[str]:
             arms = "every arm" if len(own) == len(spec.arms) else ", ".join(own)
             rate = f"protocols.{name}.training: lr {each.training.lr:g}"
             yield f"{rate} is not for arms that set their own: {arms}"
+
+
+def _password(spec: StudySpec) -> Iterable[str]:
+    try:
+        password = urlsplit(spec.tracking.uri or "").password
+    except ValueError:
+        password = None
+    if password:
+        yield (
+            "tracking.uri: holds a password, for everybody to read who sees this file or a submission of it. "
+            "Give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
+        )
 
 
 def _number(value: Value) -> float:

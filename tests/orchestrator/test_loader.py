@@ -207,6 +207,14 @@ def test_a_sound_study_gives_no_warning() -> None:
     assert warned(FAIR, SEEDS % "") == ""
 
 
+def test_a_password_in_the_file_is_warned_of_without_repeating_it() -> None:
+    server = f"{SEEDS % ''}\ntracking: {{uri: 'http://%s:5000'}}"
+    said = warned(FAIR, server % "ann:s3cretpw@host")
+    assert said.startswith("tracking.uri: holds a password")
+    assert "s3cretpw" not in said
+    assert warned(FAIR, server % "host") == ""
+
+
 def test_few_confirm_seeds_are_warned_of_with_the_smallest_p_they_allow() -> None:
     assert "3 seeds; the smallest p that an exact test can reach is 0.25" in warned(
         FAIR, "confirm: {seeds: [7, 8, 9]}"

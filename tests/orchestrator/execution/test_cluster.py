@@ -26,6 +26,7 @@ from orchestrator.execution.display import Display
 from orchestrator.execution.packing import Packing
 from orchestrator.execution.trial import OUTCOME, UNSEEN, train
 from orchestrator.execution.workers import KeptWorkers
+from orchestrator.study.spec import ResourcesSpec
 from orchestrator.tracking.store import free_port
 from tests.orchestrator.simulation import study
 
@@ -267,3 +268,9 @@ def test_the_display_says_how_many_trials_fit_whenever_that_changes(
         "no node of the cluster has room for a trial; waiting for one to join (Ctrl-C stops)",
         "the cluster has changed; now 1 trial side by side",
     ]
+
+
+def test_with_automatic_packing_the_number_is_the_least_that_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    display = Display(study(resources=ResourcesSpec(1, "auto")), StudyRecord.fold([]), plain=True)
+    display.running(2)
+    assert capsys.readouterr().out.rstrip().endswith("Ray is up; at least 2 trials side by side")
