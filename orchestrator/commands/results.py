@@ -22,11 +22,14 @@ _MEASURED = (
 def reported(spec: StudySpec, record: StudyRecord, study_dir: Path) -> Reported:
     """Write the report, and what a session or the terminal wants of it."""
     from orchestrator.execution.study_run import Reported
+    from orchestrator.report.audit import audit_summaries
     from orchestrator.report.build import write_report
     from orchestrator.report.summary import summary_text
 
     files = write_report(spec, record, study_dir)
-    return Reported(summary_text(spec, record, study_dir), files.html.parent, summaries(spec, record))
+    text = summary_text(spec, record, study_dir)
+    means, audits = summaries(spec, record), audit_summaries(spec, record)
+    return Reported(text, files.html.parent, means, audits, files.answer)
 
 
 def summaries(spec: StudySpec, record: StudyRecord) -> Mapping[str, Mapping[str, float]]:
@@ -47,5 +50,5 @@ def summaries(spec: StudySpec, record: StudyRecord) -> Mapping[str, Mapping[str,
                 full = metric if home_of(metric, spec) == regime else f"{regime}/{metric}"
                 shown[full] = statistics.fmean(values)
                 if len(values) > 1:
-                    shown[f"{full}_std"] = statistics.stdev(values)
+                    shown[f"std/{full}"] = statistics.stdev(values)
     return found

@@ -47,12 +47,16 @@ class Ending:
         self._recording.display.close()
         if reason == "interrupted":
             return None
+        mirror = self._run.mirror
         try:
-            return self._run.report(self._run.spec, self._recording.record, self._run.study_dir)
+            mirror.fetch_reported(self._recording.record)
+            reported = self._run.report(self._run.spec, self._recording.record, self._run.study_dir)
+            mirror.send_report()
+            return reported
         except Exception as error:  # whatever is wrong with a report, the study itself has run
             self._trouble = (
                 f"the study has run, but its report failed ({type(error).__name__}: {error}). See why with: "
-                f"orchestrate --debug report {self._run.spec.name} --out {self._run.out}"
+                f"orchestrate --debug report {self._run.spec.name} --out {mirror.named(str(self._run.out))}"
             )
             return None
 
@@ -66,9 +70,12 @@ class Ending:
 
         def finish(writer: MlflowWriter) -> None:
             status = {"done": "FINISHED", "failed": "FAILED"}.get(reason, "KILLED")
-            writer.close(self._recording.record, status, reported.summaries if reported else {})
-            if reported:
-                writer.log_report(reported.folder)
+            if reported is None:
+                writer.close(self._recording.record, status, {})
+                return
+            found = reported.summaries, reported.audits, reported.answer
+            writer.close(self._recording.record, status, *found)
+            writer.log_report(reported.folder)
 
         seconds = _STOPPED_DRAIN_SECONDS if stopped else _DRAIN_SECONDS
         delivered = self._recording.tracker.drain(seconds, finish, (lambda: False) if stopped else self._stop)
@@ -81,7 +88,8 @@ class Ending:
         elif reported and self._recording.tracker.writer is not None:
             print(f"MLflow   {self._recording.tracker.writer.run_url()}")
             if self._place.startswith("sqlite:"):
-                print(f"         see it with: orchestrate ui --out {self._run.out}", flush=True)
+                place = self._run.mirror.named(str(self._run.out))
+                print(f"         see it with: orchestrate ui --out {place}", flush=True)
 
     def require_results(self) -> None:
         """Raise StudyFailed where the command should not look as if all were well."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from orchestrator.campaign.record import StudyRecord
+from orchestrator.execution.storage.mirror import Mirror
 from orchestrator.study.spec import StudySpec
 
 
@@ -20,6 +22,10 @@ class Reported:
     """Where the report's files are."""
     summaries: Mapping[str, Mapping[str, float]]
     """By arm: metric name to value, for the arm's MLflow run."""
+    audits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By arm: metric name to value, for the MLflow run of the arm's audits."""
+    answer: str = ""
+    """The report's first sentences."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +44,25 @@ class StudyRun:
     report: Callable[[StudySpec, StudyRecord, Path], Reported]
     restart: Callable[[], object] | None = None
     """Begins the command anew in this process, whatever it does just now; None: it cannot be."""
+    stored: Mirror | None = None
+    """The study's place, where it is more than a folder; ``out`` is a copy of it then."""
 
     @property
     def study_dir(self) -> Path:
         return self.out / self.spec.name
 
+    @cached_property
+    def mirror(self) -> Mirror:
+        return self.stored or Mirror(self.study_dir)
+
     @property
     def kept(self) -> str:
         """That nothing is lost, and how the study goes on."""
-        return f"everything finished is kept in {self.study_dir}.\nGo on with: {' '.join(self.command)}"
+        return f"everything finished is kept in {self.mirror.place}.\nGo on with: {' '.join(self.command)}"
 
     def halted(self, trouble: str) -> str:
         """Why the study cannot go on for now, and how it goes on."""
         return (
-            f"{trouble}.\nEverything finished is kept in {self.study_dir}; no trial counts as failed for "
+            f"{trouble}.\nEverything finished is kept in {self.mirror.place}; no trial counts as failed for "
             f"this. When that is mended, run the same command again: {' '.join(self.command)}"
         )

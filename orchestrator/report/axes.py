@@ -91,15 +91,29 @@ def mean_ranks(
     spec: StudySpec, record: StudyRecord, columns: Sequence[AxisColumn]
 ) -> dict[str, float | None]:
     """By arm, the mean over the axes of the mean rank in an axis's columns; None where one has no value."""
-    axes: dict[str, list[dict[str, float]]] = {}
-    for column in columns:
-        means = _means(spec, record, column)
-        axes.setdefault(column.axis, []).append(ranks(means, lower=column.metric.better == "lower"))
+    axes = axis_ranks(spec, record, columns, tuple(spec.arms))
     return {
-        arm: fmean(fmean(each[arm] for each in several) for several in axes.values())
-        if axes and all(arm in each for several in axes.values() for each in several)
+        arm: fmean(ranked[arm] for ranked in axes.values())
+        if axes and all(arm in ranked for ranked in axes.values())
         else None
         for arm in spec.arms
+    }
+
+
+def axis_ranks(
+    spec: StudySpec, record: StudyRecord, columns: Sequence[AxisColumn], arms: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """By axis and arm, the mean over the axis's columns of the rank among ``arms``; an arm that lacks a value
+    in one of them has none."""
+    axes: dict[str, list[dict[str, float]]] = {}
+    for column in columns:
+        means = {arm: mean for arm, mean in _means(spec, record, column).items() if arm in arms}
+        axes.setdefault(column.axis, []).append(ranks(means, lower=column.metric.better == "lower"))
+    return {
+        axis: {
+            arm: fmean(each[arm] for each in several) for arm in arms if all(arm in each for each in several)
+        }
+        for axis, several in axes.items()
     }
 
 

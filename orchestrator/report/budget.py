@@ -71,6 +71,14 @@ def unequal_spending(spec: StudySpec, record: StudyRecord) -> list[str]:
     ]
 
 
+def saved_by_pruning(spec: StudySpec, arm: ArmRecord) -> tuple[int, float | None]:
+    """Epochs of a search that were not run, and their busy seconds, estimated (None: nothing to go by)."""
+    epochs = _epochs_not_run(spec, arm.configurations)
+    timed = [trial for trial in arm.search_trials if trial.reports and trial.seconds > 0]
+    run = sum(max(trial.reports) for trial in timed)
+    return epochs, epochs * _seconds(timed) / run if run else None
+
+
 def _ordered(spec: StudySpec, record: StudyRecord) -> list[ArmRecord]:
     order = ordered_arms(spec)
     return sorted(searches(spec, record), key=lambda arm: order.index(arm.name))
@@ -94,14 +102,14 @@ def _times(spec: StudySpec, record: StudyRecord, arm: ArmRecord) -> tuple[Cell, 
     # A trial that regimes or repeats share was trained once, for the first of them.
     confirms = arm.confirm_trials if arm.repeat else all_confirm_trials(spec, record, arm.name)
     own = {trial.key: trial for trial in confirms if trial.repeat == arm.repeat}
-    spared = _epochs_not_run(spec, arm.configurations)
+    epochs, saved = saved_by_pruning(spec, arm)
     return row(
         numbers.seconds(_seconds(search)),
         numbers.seconds(pruned),
         numbers.seconds(failed),
         numbers.seconds(_seconds(own.values())),
-        str(spared),
-        _seconds_saved(spared, search),
+        str(epochs),
+        numbers.seconds(saved),
     )
 
 
@@ -153,9 +161,3 @@ def _epochs_not_run(spec: StudySpec, configurations: Iterable[ConfigurationRecor
         if configuration.state == "pruned":
             count += epochs * (len(spec.search.seeds) - len(configuration.trials))
     return count
-
-
-def _seconds_saved(epochs: int, search: Iterable[TrialRecord]) -> str:
-    timed = [trial for trial in search if trial.reports and trial.seconds > 0]
-    run = sum(max(trial.reports) for trial in timed)
-    return numbers.seconds(epochs * sum(trial.seconds for trial in timed) / run) if run else numbers.MISSING

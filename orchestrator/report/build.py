@@ -9,36 +9,46 @@ from pathlib import Path
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.report.contents import assemble
 from orchestrator.report.figures import draw_figures
+from orchestrator.report.latex import latex_files
 from orchestrator.report.markdown import markdown_text
 from orchestrator.report.page import page_html
+from orchestrator.report.runs import run_urls
 from orchestrator.report.spreadsheets import comparison_csv, table_csv, trials_csv
 from orchestrator.study.spec import StudySpec
+from orchestrator.tracking.whereabouts import recall
 
 
 @dataclass(frozen=True)
 class ReportFiles:
     """Where everything is."""
 
+    answer: str
+    """The report's first sentences; empty where there is none."""
     html: Path
     markdown: Path
     csvs: list[Path]
+    tables: list[Path]
+    """LaTeX."""
     figures: list[Path]
 
 
 def write_report(spec: StudySpec, record: StudyRecord, study_dir: Path) -> ReportFiles:
-    """Write ``study_dir/report``: HTML page, Markdown, CSV files and figures (PNG and SVG).
+    """Write ``study_dir/report``: HTML page, Markdown, CSV and LaTeX tables, and figures (PNG and SVG).
 
     Works at any moment of a study, and again after it: what is there is replaced.
     """
     folder = study_dir / "report"
     contents = assemble(spec, record)
-    drawings = draw_figures(spec, record, study_dir)
+    gallery = draw_figures(spec, record, study_dir)
+    drawings, undrawn = gallery.drawings, gallery.undrawn
+    urls = run_urls(spec, record, recall(study_dir))
     csvs = {
         "table.csv": table_csv(contents.main),
         **({"all_axes.csv": table_csv(contents.axes)} if contents.axes.rows else {}),
         "comparison.csv": comparison_csv(spec, contents),
         "trials.csv": trials_csv(spec, record),
         **{f"{name}.csv": table_csv(table) for name, table in contents.evaluations.items()},
+        **{f"{name}.csv": table_csv(table) for name, table in contents.audits.tables.items()},
     }
     figures = [
         _write(folder / "figures" / f"{drawing.name}.{ending}", data)
@@ -46,9 +56,14 @@ def write_report(spec: StudySpec, record: StudyRecord, study_dir: Path) -> Repor
         for ending, data in (("png", drawing.png), ("svg", drawing.svg.encode()))
     ]
     return ReportFiles(
-        html=_write(folder / "index.html", page_html(contents, drawings).encode()),
-        markdown=_write(folder / "report.md", markdown_text(contents, drawings).encode()),
+        answer=" ".join(contents.answer),
+        html=_write(folder / "index.html", page_html(contents, drawings, urls, undrawn).encode()),
+        markdown=_write(folder / "report.md", markdown_text(contents, drawings, undrawn).encode()),
         csvs=[_write(folder / name, text.encode()) for name, text in csvs.items()],
+        tables=[
+            _write(folder / "latex" / f"{name}.tex", text.encode())
+            for name, text in latex_files(contents).items()
+        ],
         figures=figures,
     )
 

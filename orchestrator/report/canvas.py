@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from orchestrator.report.comparison import ordered_arms
 from orchestrator.report.panels import INK
 from orchestrator.study.spec import StudySpec
@@ -61,6 +63,7 @@ STYLE: dict[str, object] = {
 PANEL_WIDTH, PANEL_HEIGHT = 3.7, 2.9
 """Inches."""
 COLUMNS = 3
+PNG_DPI = 144
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Drawing:
     """At which its text has the size of the page's small print."""
     svg: str
     png: bytes
+    section: str = ""
+    """Of the page, under which it stands with others of its kind."""
 
     @property
     def inline_svg(self) -> str:
@@ -99,10 +104,17 @@ def arm_line(spec: StudySpec, arm: str) -> str:
     return ("-", "--", "-.", ":")[ordered_arms(spec).index(arm) // len(OKABE_ITO) % 4]
 
 
-def grid_of_panels(count: int, height: float = PANEL_HEIGHT) -> tuple[Figure, list[Axes]]:
+def grid_of_panels(
+    count: int, height: float = PANEL_HEIGHT, columns: int = COLUMNS
+) -> tuple[Figure, list[Axes]]:
+    """Panels row by row, at most so many side by side.
+
+    Args:
+        height: of a row, inches.
+    """
     from matplotlib.figure import Figure
 
-    columns = min(count, COLUMNS)
+    columns = min(count, columns)
     rows = -(-count // columns)
     # A narrow figure still has to hold its legend in one line.
     figure = Figure((max(columns * PANEL_WIDTH, 5.2), rows * height + 0.4), layout="constrained")
@@ -122,13 +134,21 @@ def legend_below(figure: Figure, panels: list[Axes]) -> None:
 
 
 def drawn(figure: Figure, name: str, title: str, caption: str) -> Drawing:
+    """The figure as SVG and PNG: laid out once and drawn twice (``savefig`` would do each twice as often)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from PIL import Image
 
-    FigureCanvasAgg(figure)
-    svg, png = io.StringIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    figure.savefig(png, format="png", dpi=144, metadata={"Software": None})
     width = round(96 * figure.get_figwidth())
+    figure.set_dpi(PNG_DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    figure.set_layout_engine("none")
+    png, svg = io.BytesIO(), io.StringIO()
+    Image.fromarray(pixels).convert("RGB").save(png, "PNG", compress_level=4)
+    plain = {"Date": None, "Creator": None}
+    FigureCanvasSVG(figure).print_svg(svg, metadata=plain)  # type: ignore[no-untyped-call]
     return Drawing(name, title, caption, width, svg.getvalue(), png.getvalue())
 
 
@@ -142,10 +162,3 @@ def style() -> Iterator[None]:
 
 def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-") or "arm"
-
-
-def left_out(missing: list[tuple[str, int]]) -> str:
-    if not missing:
-        return ""
-    named = ", ".join(f"{arm} seed {seed}" for arm, seed in missing)
-    return f" Left out, as their saved outputs are missing or damaged: {named}."

@@ -23,6 +23,16 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Which trials a cell was made from."""
+
+    arm: str
+    regime: str
+    keys: tuple[str, ...] = ()
+    """Of the trials, in the order of their seeds."""
+
+
+@dataclass(frozen=True)
 class Cell:
     """What is shown in one place."""
 
@@ -32,6 +42,7 @@ class Cell:
     """What the text was made from, unscaled."""
     spread: bool = False
     """Takes the place of the cells after it, which are empty: a row that has no values says why."""
+    source: Source | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.campaign.record import StudyRecord
+from orchestrator.report.answer import answer
+from orchestrator.report.audit import Audits, assemble_audits
 from orchestrator.report.axes import axes_table
 from orchestrator.report.bookkeeping import chosen_table, failures_table
 from orchestrator.report.budget import budget_table
@@ -17,9 +19,10 @@ from orchestrator.report.evaluation_tables import calibration_table, geometry_ta
 from orchestrator.report.ood_tables import score_table, selective_table, set_table
 from orchestrator.report.protocol_tables import protocol_tables
 from orchestrator.report.provenance import provenance_table
+from orchestrator.report.runs import runs_table
 from orchestrator.report.selection import selection_tables
 from orchestrator.report.sentences import conclusions, sentence
-from orchestrator.report.tables import comparison_table, main_table
+from orchestrator.report.tables import comparison_table, main_table, nothing_confirmed
 from orchestrator.study.spec import StudySpec
 
 
@@ -30,6 +33,8 @@ class Contents:
     title: str
     question: str
     progress: str
+    answer: tuple[str, ...]
+    """The primary comparisons in two sentences."""
     answers: tuple[str, ...]
     """What the primary comparisons show. Empty where there is nothing to say yet: ``comparison.empty`` says
     why."""
@@ -45,24 +50,28 @@ class Contents:
     chosen: Table
     budget: Table
     provenance: Table
+    runs: Table
+    """Where the trials behind the tables are."""
     warnings: tuple[str, ...]
     failures: Table
+    audits: Audits
 
 
 def assemble(spec: StudySpec, record: StudyRecord) -> Contents:
     """Make every table and sentence from the record."""
     comparisons = compare(spec, record) if _any_complete(record) else ()
     confidence = spec.report.confidence
-    answers = conclusions([c for c in comparisons if c.family == "primary"], confidence)
+    primary = [c for c in comparisons if c.family == "primary"]
     return Contents(
         spec.name,
         spec.question,
         progress(spec, record),
-        answers,
+        answer(primary),
+        conclusions(primary, confidence),
         main_table(spec, record, comparisons),
         axes_table(spec, record),
         comparisons,
-        comparison_table(spec, comparisons),
+        comparison_table(spec, comparisons, nothing_confirmed(spec, record)),
         tuple(
             sentence(c, confidence) + "."
             for c in comparisons
@@ -72,8 +81,10 @@ def assemble(spec: StudySpec, record: StudyRecord) -> Contents:
         chosen_table(spec, record),
         budget_table(spec, record),
         provenance_table(spec, record),
+        runs_table(spec, record),
         cautions(spec, record),
         failures_table(spec, record),
+        assemble_audits(spec, record),
     )
 
 

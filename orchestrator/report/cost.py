@@ -6,7 +6,7 @@ from orchestrator.campaign.record import StudyRecord
 from orchestrator.report import numbers
 from orchestrator.report.cells import Cell, Column, Table
 from orchestrator.report.comparison import confirm_trials, ordered_arms
-from orchestrator.report.measured import complete_count, measured_cell, values
+from orchestrator.report.measured import complete_count, measured_cell, source_of, values
 from orchestrator.report.readings import describe
 from orchestrator.report.statistics import summarise
 from orchestrator.study.regimes import full_name, regimes
@@ -61,9 +61,11 @@ def cost_table(spec: StudySpec, record: StudyRecord) -> Table:
 
 
 def _seconds(spec: StudySpec, record: StudyRecord, arm: str, regime: str) -> Cell:
-    trials = confirm_trials(spec, record, arm, regime).values()
-    summary = summarise([trial.seconds for trial in trials if trial.state == "complete"])
-    return Cell(numbers.mean_std(summary.mean, summary.std, 1), summary=summary)
+    trials = confirm_trials(spec, record, arm, regime).items()
+    found = {seed: trial.seconds for seed, trial in trials if trial.state == "complete"}
+    summary = summarise(list(found.values()))
+    source = source_of(spec, record, arm, regime, found)
+    return Cell(numbers.mean_std(summary.mean, summary.std, 1), summary=summary, source=source)
 
 
 def _notes(chosen: set[str]) -> tuple[str, ...]:

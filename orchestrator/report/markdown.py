@@ -10,30 +10,41 @@ from orchestrator.report.cells import Table
 from orchestrator.report.contents import Contents
 
 
-def markdown_text(contents: Contents, drawings: Sequence[Drawing]) -> str:
-    """One document, in the order of the HTML page; figures by relative path."""
+def markdown_text(contents: Contents, drawings: Sequence[Drawing], undrawn: Sequence[str] = ()) -> str:
+    """One document, in the order of the HTML page; figures by relative path.
+
+    Args:
+        undrawn: why figures are missing, in sentences.
+    """
     parts = [f"# {escape(contents.title)}"]
     parts += [escape(contents.question)] if contents.question else []
     parts.append(f"*{escape(contents.progress)}*")
     parts.append("## Answer")
-    parts.append(_list(contents.answers) if contents.answers else escape(contents.comparison.empty))
+    parts.append(escape(" ".join(contents.answer) or contents.comparison.empty))
+    parts += ["Each primary comparison:", _list(contents.answers)] if contents.answers else []
     parts += _section(contents.main)
     parts += _section(contents.axes) if contents.axes.rows else []
     parts += _section(contents.comparison)
     if contents.secondary:
         parts += ["Also distinguishable:", _list(contents.secondary)]
-    for table in contents.evaluations.values():
-        parts += _section(table)
-    if drawings:
+    if drawings or undrawn:
         parts.append("## Figures")
         for drawing in drawings:
             parts.append(f"### {escape(drawing.title)}")
             parts.append(f"![{escape(drawing.title)}](figures/{drawing.name}.svg)")
             parts.append(escape(drawing.caption))
+        parts += [_list(undrawn)] if undrawn else []
+    for table in contents.evaluations.values():
+        parts += _section(table)
+    if contents.audits.sentences or contents.audits.tables:
+        parts += ["## Audits of the method", _list(contents.audits.sentences)]
+        for table in contents.audits.tables.values():
+            parts += _section(table)
     for table in (contents.chosen, contents.budget, contents.provenance):
         parts += _section(table)
     parts += ["## Warnings", _list(contents.warnings) if contents.warnings else "None."]
     parts += _section(contents.failures)
+    parts += _section(contents.runs)
     return "\n\n".join(parts) + "\n"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.report import numbers
-from orchestrator.report.cells import Cell, Column, Table
+from orchestrator.report.cells import Cell, Column, Source, Table
 from orchestrator.report.comparison import arm_record, confirm_trials, confirm_values, ordered_arms
 from orchestrator.report.metric import Metric
 from orchestrator.report.metrics import sides
@@ -62,12 +63,22 @@ def values(spec: StudySpec, record: StudyRecord, arm: str, name: str) -> dict[in
 
 def measured_cell(spec: StudySpec, record: StudyRecord, arm: str, metric: Metric) -> Cell:
     """``97.1 ± 0.3``; with its own n where complete trials of the arm have no finite value."""
-    summary = summarise(list(values(spec, record, arm, metric.name).values()))
+    found = values(spec, record, arm, metric.name)
+    summary = summarise(list(found.values()))
     regime, _ = split_name(metric.name, spec)
     complete = complete_count(spec, record, arm, regime)
     text = metric.show_mean_std(summary.mean, summary.std)
     fewer = f" (n = {summary.n})" if 0 < summary.n < complete else ""
-    return Cell(text + fewer, summary=summary)
+    return Cell(text + fewer, summary=summary, source=source_of(spec, record, arm, regime, found))
+
+
+def source_of(
+    spec: StudySpec, record: StudyRecord, arm: str, regime: str, found: Mapping[int, float]
+) -> Source | None:
+    """The trials of the finite values in ``found``, by seed; None where there are none."""
+    trials = confirm_trials(spec, record, arm, regime)
+    keys = tuple(trials[seed].key for seed, value in found.items() if math.isfinite(value))
+    return Source(arm, regime, keys) if keys else None
 
 
 def metric_column(metric: Metric) -> Column:

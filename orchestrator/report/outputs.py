@@ -30,6 +30,8 @@ class PooledScores:
     id_test: Scores
     near: Scores
     far: Scores
+    by_set: Mapping[str, tuple[Scores, ...]]
+    """The scores of each seed, by set: ``id_test``, then the near and the far ones."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,10 @@ def pooled_scores(
         _joined(found, ("id_test",)),
         _joined(found, near_sets(spec.data)),
         _joined(found, far_sets(spec.data)),
+        {
+            name: tuple(values[name][np.isfinite(values[name])] for _, values in found)
+            for name in ("id_test", *near_sets(spec.data), *far_sets(spec.data))
+        },
     )
 
 

@@ -1,34 +1,57 @@
-"""One panel of a figure each: a search, a score histogram, a reliability diagram."""
+"""One panel of a figure each: a search, a reliability diagram."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from orchestrator.campaign.record import ArmRecord, TrialRecord
 from orchestrator.report.bookkeeping import last_metrics
-from orchestrator.report.outputs import PooledReliability, PooledScores, Scores
+from orchestrator.report.outputs import PooledReliability
 from workloads.catalogue import Term, Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 INK = "#1b1f23"
 """Text, axes and rings; on an HTML page it becomes the page's own text colour."""
 NEUTRAL = "#6b7280"
 """A grey that reads on white and on black."""
-TOP = 104.0
-"""Where failed trials stand, in percent: above every FPR95."""
+EDGE = 4.0
+"""How far beyond 0 and 100 % an axis reaches: failed trials stand at the bad end."""
 LOG_SPAN = 20.0
 """A grid of positive values that spans more than this is drawn on a logarithmic axis."""
 
 
-def draw_search(panel: Axes, arm: ArmRecord, name: str, term: Term, colour: str) -> None:
-    """One searched parameter against the noise FPR95 (%) of every search trial."""
-    place = _scale(panel, term)
+@dataclass(frozen=True)
+class SearchMeasure:
+    """What the search saw of a trial, a share in 0..1."""
+
+    name: str
+    label: str
+    lower: bool
+    """Whether lower is better."""
+
+
+SEARCH_MEASURES = (
+    SearchMeasure("noise/fpr95", "noise FPR95 (%)", lower=True),
+    SearchMeasure("validation/accuracy", "validation accuracy (%)", lower=False),
+)
+
+
+def draw_search(
+    panel: Axes,
+    arm: ArmRecord,
+    name: str,
+    term: Term,
+    colour: str,
+    measure: SearchMeasure = SEARCH_MEASURES[0],
+) -> None:
+    """One searched parameter against a measure (%) of every search trial."""
+    place, lowest = _scale(panel, term), _lowest(arm, measure)
     drawn: dict[str, list[tuple[float, float]]] = {"complete": [], "pruned": [], "running": [], "failed": []}
     ringed: list[tuple[float, float]] = []
     for configuration in arm.configurations:
@@ -36,7 +59,7 @@ def draw_search(panel: Axes, arm: ArmRecord, name: str, term: Term, colour: str)
             continue
         x = place(configuration.params[name])
         for trial in configuration.trials.values():
-            y = _height(trial)
+            y = _height(trial, measure, lowest)
             if y is None:
                 continue
             drawn[trial.state].append((x, y))
@@ -71,35 +94,10 @@ def draw_search(panel: Axes, arm: ArmRecord, name: str, term: Term, colour: str)
             clip_on=False,
             zorder=4,
         )
-    panel.set_ylim(-4, TOP)
-    panel.set_yticks([0, 25, 50, 75, 100])
+    panel.set_ylim(lowest - EDGE, 100 + EDGE)
+    if measure.lower:
+        panel.set_yticks([0, 25, 50, 75, 100])
     panel.set_xlabel(name)
-
-
-def draw_histogram(panel: Axes, scores: PooledScores, colour: str) -> None:
-    """Densities of the ID test scores (filled) against near and far OOD (lines)."""
-    everything = np.concatenate([scores.id_test, scores.near, scores.far])
-    low, high = (float(value) for value in np.percentile(everything, [0.1, 99.9]))
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    edges = np.linspace(low, high, 41)
-    panel.stairs(_density(scores.id_test, edges), edges, fill=True, color=colour, alpha=0.55, label="ID test")
-    for values, label, line in ((scores.near, "near OOD", "-"), (scores.far, "far OOD", "--")):
-        if len(values):
-            panel.stairs(
-                _density(values, edges),
-                edges,
-                color=INK if line == "-" else NEUTRAL,
-                linestyle=line,
-                linewidth=1.4,
-                label=label,
-            )
-    threshold = float(np.percentile(scores.id_test, 5))
-    panel.axvline(threshold, color=INK, linestyle=":", linewidth=1.1, label="accepts 95 % of ID")
-    panel.set_yticks([])
-    panel.spines["left"].set_visible(False)
-    panel.set_xlim(low, high)
-    panel.grid(visible=False)
 
 
 def draw_reliability(panel: Axes, bins: PooledReliability, colour: str) -> None:
@@ -139,7 +137,7 @@ def _scale(panel: Axes, term: Term) -> Callable[[Value], float]:
         panel.set_xscale("log")
         margin = (high / low) ** 0.04
         panel.set_xlim(low / margin, high * margin)
-        _plain_decades(panel, high / low)
+        plain_decades(panel.xaxis, high / low)
     elif high > low:
         if term.kind == "int_uniform":
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -147,23 +145,25 @@ def _scale(panel: Axes, term: Term) -> Callable[[Value], float]:
     return float
 
 
-def _plain_decades(panel: Axes, span: float) -> None:
+def plain_decades(axis: Axis, span: float) -> None:
     """Label a logarithmic axis with plain numbers, and with 2 and 5 as well where it spans little."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     subs = (1.0,) if span > 500 else (1.0, 3.0) if span > 60 else (1.0, 2.0, 5.0)
-    panel.xaxis.set_major_locator(LogLocator(subs=subs))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
-def _height(trial: TrialRecord) -> float | None:
+def _lowest(arm: ArmRecord, measure: SearchMeasure) -> float:
+    """Where the axis begins, in percent: a rate's at 0, an accuracy's below the lowest one."""
+    found = [last_metrics(t).get(measure.name, math.nan) for t in arm.search_trials if t.state != "failed"]
+    low = min((100 * value for value in found if math.isfinite(value)), default=0.0)
+    return 0.0 if measure.lower else max(0.0, 10 * math.floor((low - EDGE) / 10))
+
+
+def _height(trial: TrialRecord, measure: SearchMeasure, lowest: float) -> float | None:
     if trial.state == "failed":
-        return TOP
-    value = last_metrics(trial).get("noise/fpr95", math.nan)
+        return 100 + EDGE if measure.lower else lowest - EDGE
+    value = last_metrics(trial).get(measure.name, math.nan)
     return 100 * value if math.isfinite(value) else None
-
-
-def _density(values: Scores, edges: Scores) -> Scores:
-    counts, _ = np.histogram(values, edges)
-    return counts / (max(len(values), 1) * np.diff(edges))

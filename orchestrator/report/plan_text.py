@@ -50,13 +50,14 @@ def _arm(spec: StudySpec, arm: ArmPlan) -> list[str]:
 
 
 def _counts(plan: StudyPlan) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("arm", "configurations", "search trials", "confirm trials", "together")]
+    audited = ("audit trials",) if plan.audit_trials else ()
+    heads = ("arm", "configurations", "search trials", "confirm trials", *audited, "together")
+    rows: list[tuple[str, ...]] = [heads]
     for arm in plan.arms:
-        both = arm.search_trials + arm.confirm_trials
-        counts = (arm.configurations, arm.search_trials, arm.confirm_trials, both)
-        rows.append((arm.name, *map(str, counts)))
-    total = plan.search_trials + plan.confirm_trials
-    sums = (plan.search_trials, plan.confirm_trials, total)
+        stages = (arm.search_trials, arm.confirm_trials, *([arm.audit_trials] if audited else []))
+        rows.append((arm.name, *map(str, (arm.configurations, *stages, sum(stages)))))
+    every = (plan.search_trials, plan.confirm_trials, *([plan.audit_trials] if audited else []))
+    sums = (*every, sum(every))
     rows.append(("all", str(sum(a.configurations for a in plan.arms)), *map(str, sums)))
     return [tuple(cell.rjust(14) if i else cell for i, cell in enumerate(row)) for row in rows]
 
@@ -76,6 +77,24 @@ def _stages(spec: StudySpec) -> list[str]:
         *_limits(spec),
         f"Confirm: each arm's winner on {fresh} fresh seed{'s' if fresh > 1 else ''}{each}; test data are "
         "opened.",
+        *_audits(spec),
+    ]
+
+
+def _audits(spec: StudySpec) -> list[str]:
+    """What is checked when everything is chosen."""
+    pruned, proxy, seeds = spec.audit.pruned, spec.audit.proxy, len(spec.search.seeds)
+    drawn = []
+    if pruned is not None:
+        drawn.append(f"{pruned} of those that the pruner stopped, run to the end")
+    if proxy is not None:
+        drawn.append(f"{proxy.configurations} of all, measured on real OOD")
+    if not drawn:
+        return []
+    return [
+        f"Audit: when everything is chosen, of the configurations of each arm, drawn at random, at most "
+        f"{', and '.join(drawn)}; each on {seeds} search seed{'s' if seeds > 1 else ''}. It changes nothing "
+        "that was chosen."
     ]
 
 

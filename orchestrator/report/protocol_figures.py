@@ -1,14 +1,16 @@
-"""The figures of a study with several protocols: all axes, recalls of classes, accuracies along a stream."""
+"""The figures of protocols: recalls of classes, accuracies along a stream."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from orchestrator.campaign.record import StudyRecord
-from orchestrator.report.axes import axis_columns
+from orchestrator.report.absent import Missing, left_out, not_drawn
 from orchestrator.report.canvas import (
     COLUMNS,
     Drawing,
@@ -16,15 +18,13 @@ from orchestrator.report.canvas import (
     arm_line,
     drawn,
     grid_of_panels,
-    left_out,
     legend_below,
     slug,
 )
 from orchestrator.report.comparison import arm_record, confirm_trials, ordered_arms
-from orchestrator.report.measured import values
 from orchestrator.report.panels import empty_panel
 from orchestrator.report.protocol_notes import class_values, train_counts
-from orchestrator.report.protocol_panels import Curve, draw_axis, draw_curves, draw_matrix, draw_recalls
+from orchestrator.report.protocol_panels import Curve, draw_curves, draw_matrix, draw_recalls
 from orchestrator.report.rows import begun
 from orchestrator.report.streams import SavedStreams, saved_streams
 from orchestrator.study.regimes import Regime, regimes
@@ -34,43 +34,30 @@ Saved = dict[str, SavedStreams | tuple[int, ...]]
 """By arm: its matrices, or the seeds that should have some."""
 
 
-def protocol_figures(spec: StudySpec, record: StudyRecord, study_dir: Path) -> list[Drawing]:
-    """All axes; then for each entry what its regimes have."""
-    found = [_axes_figure(spec, record)]
+Entry = tuple[str, str, Callable[[], Drawing | str | None]]
+"""A figure's section and name, and what draws it."""
+
+
+def protocol_figures(spec: StudySpec, record: StudyRecord, study_dir: Path) -> Iterator[Entry]:
+    """For each entry of the study's protocols what its regimes have."""
     for entry, each in spec.protocols.items():
         those = [regime for regime in regimes(spec).values() if regime.entry == entry]
         shown = begun(spec, record, those)
         if each.protocol == "long_tailed":
-            found += [_recall_figure(spec, record, regime) for regime in shown]
+            section = f"Long-tailed training{_entry(entry, each.protocol)}"
+            for regime in shown:
+                yield section, f"Recall, {regime.name}", partial(_recall_figure, spec, record, regime)
         elif each.protocol == "continual":
+            section = f"Continual learning{_entry(entry, each.protocol)}"
             saved = {r.name: _saved(spec, record, study_dir, r) for r in shown}
-            found.append(_curve_figure(spec, shown, saved))
-            found += [_matrix_figure(spec, record, regime, saved[regime.name]) for regime in shown]
-    return [drawing for drawing in found if drawing is not None]
+            yield section, f"Curves, {entry}", partial(_curve_figure, spec, record, shown, saved)
+            for regime in shown:
+                draw = partial(_matrix_figure, spec, record, regime, saved[regime.name])
+                yield section, f"Matrix, {regime.name}", draw
 
 
-def _axes_figure(spec: StudySpec, record: StudyRecord) -> Drawing | None:
-    columns = axis_columns(spec, record)
-    if len({column.regime for column in columns}) < 2:
-        return None
-    arms = ordered_arms(spec)
-    figure, panels = grid_of_panels(len(columns), height=0.95 + 0.26 * len(arms))
-    colours = {arm: arm_colour(spec, arm) for arm in arms}
-    for index, (panel, column) in enumerate(zip(panels, columns, strict=True)):
-        metric = column.metric
-        found = {arm: values(spec, record, arm, metric.name).values() for arm in arms}
-        shown = {arm: [metric.scale * v for v in each if math.isfinite(v)] for arm, each in found.items()}
-        draw_axis(panel, shown, colours, lower=metric.better == "lower")
-        if index % COLUMNS:
-            panel.tick_params(labelleft=False)
-        panel.set_title(f"{metric.title.removesuffix(metric.place)} (%)\n{column.regime}", fontsize=10)
-    return drawn(
-        figure,
-        "all-axes",
-        "All axes: every arm in every respect",
-        "A dot is the mean over the confirm seeds, the bar ± their standard deviation, a thin mark one seed; "
-        "in percent. Ranges differ between the panels.",
-    )
+def _entry(entry: str, protocol: str) -> str:
+    return "" if entry == protocol else f": {entry}"
 
 
 def _recall_figure(spec: StudySpec, record: StudyRecord, regime: Regime) -> Drawing | None:
@@ -106,7 +93,9 @@ def _recall_figure(spec: StudySpec, record: StudyRecord, regime: Regime) -> Draw
     )
 
 
-def _curve_figure(spec: StudySpec, shown: list[Regime], saved: dict[str, Saved]) -> Drawing | None:
+def _curve_figure(
+    spec: StudySpec, record: StudyRecord, shown: list[Regime], saved: dict[str, Saved]
+) -> Drawing | None:
     drawable = [
         r
         for r in shown
@@ -140,7 +129,7 @@ def _curve_figure(spec: StudySpec, shown: list[Regime], saved: dict[str, Saved])
         f"curves-{slug(entry)}",
         f"Accuracy along the stream, {entry}",
         "Mean accuracy on the tasks learned so far, each weighing the same; mean over the confirm seeds, "
-        f"band ± standard deviation.{upper}{left_out(_missing(drawable, saved))}",
+        f"band ± standard deviation.{upper}{left_out(record, _missing(spec, record, drawable, saved))}",
     )
 
 
@@ -153,9 +142,13 @@ def _curve(
     return Curve(arm, arm_colour(spec, arm), arm_line(spec, arm), seen.mean(axis=0), std, bound)
 
 
-def _matrix_figure(spec: StudySpec, record: StudyRecord, regime: Regime, saved: Saved) -> Drawing | None:
-    if all(streams == () for streams in saved.values()):
-        return None
+def _matrix_figure(
+    spec: StudySpec, record: StudyRecord, regime: Regime, saved: Saved
+) -> Drawing | str | None:
+    title = f"Accuracy on every task after every task, {regime.name}"
+    missing = _missing(spec, record, [regime], {regime.name: saved})
+    if not any(isinstance(streams, SavedStreams) for streams in saved.values()):
+        return not_drawn(title, record, missing) if missing else None
     joint = regime.variant == "joint"
     figure, panels = grid_of_panels(len(saved), height=1.4 if joint else 3.0)
     for index, (panel, (arm, streams)) in enumerate(zip(panels, saved.items(), strict=True)):
@@ -172,13 +165,13 @@ def _matrix_figure(spec: StudySpec, record: StudyRecord, regime: Regime, saved: 
     return drawn(
         figure,
         f"matrix-{slug(regime.name)}",
-        f"Accuracy on every task after every task, {regime.name}",
+        title,
         "Test accuracy in percent, mean over the confirm seeds; yellow is high. Below the diagonal: what is "
         f"left of earlier tasks. Empty: not measured, as the classes were not known yet.{drawn_order}"
-        f"{left_out(_missing([regime], {regime.name: saved}))}"
+        f"{left_out(record, missing)}"
         if not joint
         else "Test accuracy in percent after all tasks were learned at once, mean over the confirm seeds."
-        f"{left_out(_missing([regime], {regime.name: saved}))}",
+        f"{left_out(record, missing)}",
     )
 
 
@@ -191,12 +184,13 @@ def _absent(record: StudyRecord, arm: str, regime: Regime) -> str:
     return "not trained" if regime.name in arm_record(record, arm).skipped else "no confirm trial yet"
 
 
-def _missing(shown: list[Regime], saved: dict[str, Saved]) -> list[tuple[str, int]]:
-    """Arms and seeds whose file is missing; in which strategy, where several are shown."""
+def _missing(spec: StudySpec, record: StudyRecord, shown: list[Regime], saved: dict[str, Saved]) -> Missing:
+    """Arms and trials whose file is missing; in which strategy, where several are shown."""
     found = []
     for regime in shown:
         where = f" {regime.variant}" if len(shown) > 1 else ""
         for arm, streams in saved[regime.name].items():
+            trials = confirm_trials(spec, record, arm, regime.name)
             seeds = streams if isinstance(streams, tuple) else streams.missing
-            found += [(arm + where, seed) for seed in seeds]
+            found += [(arm + where, trials[seed]) for seed in seeds]
     return found

@@ -84,6 +84,9 @@ def _value(value: Any) -> str:
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping) and prefix.startswith("data: sets: "):
+        # A line for each data set, however much is known of it.
+        return [(prefix, ", ".join(f"{name} {inner}" for name, inner in value.items()))]
     if isinstance(value, Mapping):
         return [pair for name, inner in value.items() for pair in _flat(f"{prefix}: {name}", inner)]
     if isinstance(value, list | tuple):

@@ -20,7 +20,7 @@ def conclusions(comparisons: Sequence[Comparison], confidence: float) -> tuple[s
     told = tuple(sentence(c, confidence) + "." for c in comparisons if c not in alike)
     groups: dict[str, list[str]] = {}
     for c in alike:
-        head = f"Not distinguishable from {c.baseline} in {_where(c)} at {numbers.counted(c.test.n, 'seed')}"
+        head = f"Not distinguishable from {c.baseline} in {where(c)} at {numbers.counted(c.test.n, 'seed')}"
         groups.setdefault(head, []).append(c.arm)
     return told + tuple(f"{head}: {', '.join(arms)}." for head, arms in groups.items())
 
@@ -45,6 +45,23 @@ def interval(comparison: Comparison, *, magnitude: bool = False) -> str:
     return f"{show(low)} to {show(high)}"
 
 
+def bootstrap_text(comparison: Comparison) -> str:
+    """The bootstrap interval as :func:`interval` shows the t interval."""
+    ends = comparison.test.bootstrap
+    if ends is None:
+        return numbers.MISSING
+    return " to ".join(comparison.metric.show_difference(end) for end in ends)
+
+
+def needed_text(comparison: Comparison) -> str:
+    """Seeds that would settle a difference of this size: ``38``, ``>10,000``; nothing where it is settled."""
+    if comparison.distinguishable or comparison.test.dz in (None, 0):
+        return ""
+    if comparison.seeds_needed is None:
+        return f">{LARGEST_SEED_COUNT:,}"
+    return f"{comparison.seeds_needed:,}"
+
+
 def _distinguishable(comparison: Comparison, confidence: float) -> str:
     metric, test = comparison.metric, comparison.test
     difference = test.difference or 0.0
@@ -65,7 +82,7 @@ def _distinguishable(comparison: Comparison, confidence: float) -> str:
 def _indistinguishable(comparison: Comparison, confidence: float) -> str:
     metric, test = comparison.metric, comparison.test
     head = (
-        f"{comparison.arm} and {comparison.baseline} are not distinguishable in {_where(comparison)} "
+        f"{comparison.arm} and {comparison.baseline} are not distinguishable in {where(comparison)} "
         f"at {numbers.counted(test.n, 'seed')}"
     )
     left_out = f", {comparison.left_out} left out" if comparison.left_out else ""
@@ -80,7 +97,8 @@ def _indistinguishable(comparison: Comparison, confidence: float) -> str:
     return f"{head}{left_out} ({difference}, {range_}, {p}{_needed(comparison)})"
 
 
-def _where(comparison: Comparison) -> str:
+def where(comparison: Comparison) -> str:
+    """``FPR95 on near OOD``, with the regime where it is not the main one."""
     metric = comparison.metric
     rejected = metric.claim.removeprefix("rejects ")
     what = metric.noun if rejected == metric.claim else f"{metric.noun} on {rejected}"

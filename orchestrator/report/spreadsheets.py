@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.report import numbers
 from orchestrator.report.bookkeeping import last_metrics
-from orchestrator.report.cells import Table
+from orchestrator.report.cells import Cell, Table
 from orchestrator.report.comparison import Comparison
 from orchestrator.report.contents import Contents
 from orchestrator.report.metrics import headline_names
@@ -21,13 +21,18 @@ from orchestrator.study.spec import StudySpec
 
 
 def table_csv(table: Table) -> str:
-    """A table as it is shown; beside each measured cell, unscaled mean, std and n in full precision."""
+    """A table as it is shown; beside each measured cell, unscaled mean, std and n in full precision.
+
+    A table with measured cells ends with a column ``trials``: the keys of the trials behind each row.
+    """
     head = [
         part
         for column in table.columns
         for name in [column.name or column.label]
         for part in ((name, f"{name}/mean", f"{name}/std", f"{name}/n") if column.measured else (name,))
     ]
+    traced = any(column.measured for column in table.columns)
+    head += ["trials"] * traced
     # A row that says why it has no values still has as many columns as the others.
     rows = [
         [
@@ -35,6 +40,7 @@ def table_csv(table: Table) -> str:
             for cell, column in zip(row, table.columns, strict=True)
             for part in (cell.text, *(_exact(cell.summary) if column.measured else ()))
         ]
+        + [" ".join(_trials(row))] * traced
         for row in table.rows
     ]
     return _csv(head, rows)
@@ -51,6 +57,8 @@ def comparison_csv(spec: StudySpec, contents: Contents) -> str:
         "std_full",
         "low_full",
         "high_full",
+        "bootstrap_low_full",
+        "bootstrap_high_full",
     ]
     head += ["p_full", "p_holm_full", "p_sign_flip_full", "p_sign_flip_smallest", "dz_full", "family_size"]
     head += ["seeds_needed", "sentence"]
@@ -98,9 +106,15 @@ def trials_csv(spec: StudySpec, record: StudyRecord) -> str:
     return _csv(head, rows)
 
 
+def _trials(row: Sequence[Cell]) -> list[str]:
+    """The keys of all trials behind a row's cells, each once."""
+    return list(dict.fromkeys(key for cell in row if cell.source for key in cell.source.keys))
+
+
 def _comparison_columns(c: Comparison) -> list[str]:
     test = c.test
-    full = (test.difference, test.std, test.low, test.high, test.p, c.p_holm)
+    ends = (test.low, test.high, *(test.bootstrap or (None, None)))
+    full = (test.difference, test.std, *ends, test.p, c.p_holm)
     checks = (test.p_permutation, test.p_smallest, test.dz)
     return [
         *(c.baseline, c.metric.name, str(c.planned)),

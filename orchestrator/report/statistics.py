@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orchestrator.report.bootstrap import bootstrap_interval
+
 EXACT_PERMUTATION_LIMIT = 16
 """Up to so many pairs all 2^n sign flips are counted; above, that many are drawn at random."""
 PERMUTATION_DRAWS = 100_000
@@ -54,6 +56,8 @@ class PairedTest:
     """Cohen's dz: difference over the standard deviation of the differences."""
     degenerate: bool = False
     """All differences are equal, so that there is no variance to test against."""
+    bootstrap: tuple[float, float] | None = None
+    """Ends of the bootstrap interval, where the t interval is defined."""
 
     @property
     def n(self) -> int:
@@ -118,6 +122,7 @@ def paired_test(arm: Mapping[int, float], baseline: Mapping[int, float], confide
         p_permutation,
         smallest_sign_flip_p(n),
         mean / std,
+        bootstrap=bootstrap_interval(differences, confidence),
     )
 
 

@@ -10,12 +10,18 @@ from pathlib import Path
 
 from orchestrator.campaign.objective import meets_guard
 from orchestrator.campaign.record import ArmRecord, StudyRecord, TrialRecord
-from orchestrator.campaign.standing import confirms_planned, is_settled, searches
+from orchestrator.campaign.standing import (
+    audits_ended,
+    audits_planned,
+    confirms_planned,
+    is_settled,
+    searches,
+)
 from orchestrator.report.catalogue_text import columns
 from orchestrator.report.plan_text import duration
 from orchestrator.study import terms
 from orchestrator.study.ranges import plain
-from orchestrator.study.spec import StudySpec
+from orchestrator.study.spec import AuditSpec, StudySpec
 from workloads.catalogue import Value
 
 _FAILURES_SHOWN = 20
@@ -40,7 +46,7 @@ def status_text(
         f"  elapsed       {duration(_elapsed(record, written, now if running else written))}",
         f"  last written  {stamp} ({duration(max(0.0, now - written))} ago)",
         "",
-        *columns([_HEAD, *(_row(spec, record, arm) for arm in searches(spec, record))]),
+        *columns([_head(spec), *(_row(spec, record, arm) for arm in searches(spec, record))]),
         "",
         *(f"  {arm.label}: {_best(arm, len(spec.search.seeds))}" for arm in searches(spec, record)),
         *_budget(spec, record),
@@ -53,16 +59,10 @@ def status_text(
     return "\n".join(lines)
 
 
-_HEAD = (
-    "arm",
-    "configurations",
-    "running",
-    "complete",
-    "pruned",
-    "failed",
-    "trials done",
-    "confirmed",
-)
+def _head(spec: StudySpec) -> tuple[str, ...]:
+    states = ("running", "complete", "pruned", "failed")
+    audited = ("audited",) if spec.audit != AuditSpec() else ()
+    return ("arm", "configurations", *states, "trials done", "confirmed", *audited)
 
 
 def _row(spec: StudySpec, record: StudyRecord, arm: ArmRecord) -> tuple[str, ...]:
@@ -77,7 +77,18 @@ def _row(spec: StudySpec, record: StudyRecord, arm: ArmRecord) -> tuple[str, ...
         *(str(states[s]) for s in ("running", "complete", "pruned", "failed")),
         f"{ended} of {len(searched)}",
         f"{confirmed} of {confirms_planned(spec, record, arm)}",
+        *_audited(spec, arm),
     )
+
+
+def _audited(spec: StudySpec, arm: ArmRecord) -> tuple[str, ...]:
+    """Audit trials that have ended; what is drawn is known when the winner is frozen."""
+    if spec.audit == AuditSpec():
+        return ()
+    if arm.repeat:
+        return ("not audited",)
+    known = arm.selected is not None or arm.failure
+    return (f"{audits_ended(spec, arm)} of {audits_planned(spec, arm)}" if known else "later",)
 
 
 def _budget(spec: StudySpec, record: StudyRecord) -> list[str]:

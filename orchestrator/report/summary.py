@@ -29,6 +29,7 @@ def summary_text(spec: StudySpec, record: StudyRecord, study_dir: Path) -> str:
         _section(contents.comparison.title, _comparison(contents)),
         *_selection(contents),
         *_protocols(spec, contents),
+        *_audits(contents),
         _section(contents.chosen.title, _chosen(spec, contents)),
         _section(contents.budget.title, table_text(contents.budget, notes=False)),
     ]
@@ -48,10 +49,10 @@ def _head(contents: Contents) -> str:
 
 
 def _answer(contents: Contents) -> str:
-    if not contents.answers:
+    if not contents.answer:
         return _section("Answer", paragraph(contents.comparison.empty))
     lines = [paragraph(text, bullet="* ") for text in contents.answers]
-    return _section("Answer", "\n".join(lines))
+    return _section("Answer", "\n".join([paragraph(" ".join(contents.answer)), "", *lines]))
 
 
 def _axes(contents: Contents) -> list[str]:
@@ -78,6 +79,14 @@ def _selection(contents: Contents) -> list[str]:
     return [_section(table.title, table_text(table, notes=table is found[0])) for table in found]
 
 
+def _audits(contents: Contents) -> list[str]:
+    """What the audits say; their tables are left to the files."""
+    if not contents.audits.sentences:
+        return []
+    lines = [paragraph(text, bullet="* ") for text in contents.audits.sentences]
+    return [_section("Audits of the method", "\n".join(lines))]
+
+
 def _chosen(spec: StudySpec, contents: Contents) -> str:
     """What the search chose; an arm of a single configuration had nothing to choose."""
     arms = ordered_arms(spec)
@@ -96,7 +105,7 @@ def _comparison(contents: Contents) -> str:
     shown = tuple(row for c, row in pairs if c.family == "primary" or c.distinguishable)
     hidden = len(pairs) - len(shown)
     # The checks are left to the files, so that the table fits in one block.
-    table = contents.comparison.keep(shown).without("family", "p", "sign-flip p")
+    table = contents.comparison.keep(shown).without("family", "bootstrap", "p", "sign-flip p", "seeds needed")
     text = table_text(table, keys=2, notes=False)
     if hidden:
         what = numbers.counted(hidden, "further comparison")

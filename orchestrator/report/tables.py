@@ -8,17 +8,26 @@ from dataclasses import replace
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.report import numbers
 from orchestrator.report.cells import Cell, Column, Table, row
-from orchestrator.report.comparison import Comparison, confirm_values, ordered_arms
+from orchestrator.report.comparison import Comparison, all_confirm_trials, confirm_values, ordered_arms
 from orchestrator.report.measured import any_confirmed, measured_cell, metric_column, prevalence, seed_count
 from orchestrator.report.metric import Metric
 from orchestrator.report.metrics import sides, table_metrics
-from orchestrator.report.sentences import interval
+from orchestrator.report.sentences import bootstrap_text, interval, needed_text
 from orchestrator.report.statistics import summarise
 from orchestrator.study.regimes import main_regime, split_name
 from orchestrator.study.spec import StudySpec
 from orchestrator.study.terms import space_size
 
 NOTHING_CONFIRMED = "No confirm trial has finished yet: there are no test results to show."
+
+
+def nothing_confirmed(spec: StudySpec, record: StudyRecord) -> str:
+    """Why there are no test results, where there are none."""
+    trials = [t for arm in spec.arms for t in all_confirm_trials(spec, record, arm)]
+    if trials and all(trial.state == "failed" for trial in trials):
+        failed = numbers.counted(len(trials), "confirm trial")
+        return f"{failed} ended, and every one of them failed: there are no test results to show."
+    return NOTHING_CONFIRMED
 
 
 def main_table(spec: StudySpec, record: StudyRecord, comparisons: Sequence[Comparison]) -> Table:
@@ -43,27 +52,44 @@ def main_table(spec: StudySpec, record: StudyRecord, comparisons: Sequence[Compa
         columns,
         tuple(rows) if any_confirmed(spec, record) else (),
         _main_notes(spec, record, metrics),
-        NOTHING_CONFIRMED,
+        nothing_confirmed(spec, record),
     )
 
 
-def comparison_table(spec: StudySpec, comparisons: Sequence[Comparison]) -> Table:
-    """Every arm against the baseline: difference, interval, p values, effect size and verdict."""
+def comparison_table(
+    spec: StudySpec, comparisons: Sequence[Comparison], empty: str = NOTHING_CONFIRMED
+) -> Table:
+    """Every arm against the baseline: difference, interval, p values, effect size and verdict.
+
+    Args:
+        empty: why there is no comparison, where the study has arms to compare.
+    """
     confidence = numbers.percent(spec.report.confidence)
-    labels = ("difference", f"{confidence} interval", "Holm p", "p", "sign-flip p", "dz", "pairs")
+    labels = (
+        "difference",
+        f"{confidence} interval",
+        "bootstrap",
+        "Holm p",
+        "p",
+        "sign-flip p",
+        "dz",
+        "pairs",
+    )
     columns = (
         Column("family"),
         Column("arm"),
         Column("metric"),
         *(Column(label, numeric=True) for label in labels),
         Column("verdict"),
+        Column("seeds needed", numeric=True),
     )
     rows = [
         (
             *row(c.family, c.arm, c.metric.title, c.metric.show_difference(c.test.difference)),
-            *row(interval(c), numbers.p_value(c.p_holm), numbers.p_value(c.test.p)),
+            *row(interval(c), bootstrap_text(c), numbers.p_value(c.p_holm), numbers.p_value(c.test.p)),
             *row(numbers.p_value(c.test.p_permutation), numbers.fixed(c.test.dz, 2), str(c.test.n)),
             Cell(c.verdict, bold=c.distinguishable),
+            Cell(needed_text(c)),
         )
         for c in comparisons
     ]
@@ -72,7 +98,7 @@ def comparison_table(spec: StudySpec, comparisons: Sequence[Comparison]) -> Tabl
         columns,
         tuple(rows),
         _comparison_notes(spec, comparisons),
-        NOTHING_CONFIRMED if len(spec.arms) > 1 else "The study has one arm: there is nothing to compare.",
+        empty if len(spec.arms) > 1 else "The study has one arm: there is nothing to compare.",
     )
 
 
@@ -169,9 +195,11 @@ def _comparison_notes(spec: StudySpec, comparisons: Sequence[Comparison]) -> tup
     corrected = " and ".join(f"{family} ({size} comparisons)" for family, size in sizes.items())
     return (
         "Arm minus baseline, paired by seed, in the units of the table above. p: two-sided paired t test. "
-        "Intervals are not widened for the number of comparisons.",
+        "Intervals are not widened for the number of comparisons. Bootstrap: percentile interval of the same "
+        "confidence, without any assumption of normality, and too narrow for few seeds.",
         f"Holm's correction within each family: {corrected}. Distinguishable: Holm p below "
         f"{numbers.parameter(round(1 - spec.report.confidence, 10))}.",
         "Sign-flip p: exact permutation test, a check without any assumption of normality; with n pairs it "
-        "cannot go below 2 / 2^n. dz: difference over the standard deviation of the differences.",
+        "cannot go below 2 / 2^n. dz: difference over the standard deviation of the differences. Seeds "
+        "needed: about so many pairs would settle a difference of the size seen, with 80 % power.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -13,13 +14,25 @@ from orchestrator.tracking.runs import GONE, PREFIX
 
 
 class Models:
-    """The logged models of one study."""
+    """The logged models of one study.
 
-    def __init__(self, client: MlflowClient, experiment_id: str, study: str, study_dir: Path) -> None:
+    Args:
+        fetch_trial: has the folder of a trial in ``study_dir``, where it is elsewhere.
+    """
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        experiment_id: str,
+        study: str,
+        study_dir: Path,
+        fetch_trial: Callable[[str], None] = lambda key: None,
+    ) -> None:
         self._client = client
         self._experiment_id = experiment_id
         self._study = study
         self._dir = study_dir
+        self._fetch_trial = fetch_trial
         self._ids: dict[str, str] = {}
         """Of the models that are complete, by trial key."""
         self._begun: set[str] = set()
@@ -93,6 +106,7 @@ class Models:
 
     def _fill(self, trial: TrialRecord, run_id: str, model_id: str, *, tied: bool) -> None:
         """Files, the tie to the run where it is missing, and the word that all is there."""
+        self._fetch_trial(trial.key)
         checkpoint = self._dir / "trials" / trial.key
         if checkpoint.is_dir():
             self._client.log_model_artifacts(model_id, str(checkpoint))

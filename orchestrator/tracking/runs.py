@@ -43,6 +43,8 @@ class Runs:
         """Roles whose runs were made here, in this session: nothing can be in them but what was sent."""
         self._asked: set[str] = set()
         """Roles for which a run was asked and no answer came."""
+        self.common: Mapping[str, str] = {}
+        """MLflow's own tags of every run that is made."""
         self.doubtful = False
         """Whether a run was asked for in vain: it may still come into being, even after it was looked for."""
 
@@ -71,7 +73,8 @@ class Runs:
             if runs := self._search(mine):
                 self._adopt(role, runs, {})
         if role not in self.ids:
-            all_tags = {PREFIX + k: v for k, v in {**tags, "role": role, "instance": self._instance}.items()}
+            own = {**tags, "role": role, "instance": self._instance}
+            all_tags = {**self.common, **{PREFIX + name: value for name, value in own.items()}}
             if parent:
                 all_tags[_PARENT] = parent
             self._asked.add(role)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from orchestrator.errors import Unavailable
 from orchestrator.redaction import redacted
+from orchestrator.tracking.whereabouts import Whereabouts
 
 _DATABASE = "mlflow.db"
 _ARTIFACTS = "mlflow-artifacts"
@@ -113,11 +114,12 @@ def free_port(host: str) -> int:
         return port
 
 
-def serve_ui(uri: str, port: int, host: str) -> int:
+def serve_ui(uri: str, port: int, host: str, studies: Mapping[str, Whereabouts] | None = None) -> int:
     """Run the MLflow UI on a store until it is stopped; returns its exit status.
 
     Args:
         port: 0 for a free one.
+        studies: by name, those whose pages are pointed out.
     """
     if urlsplit(uri).scheme in ("http", "https"):
         print(f"the records are on a server that has its own UI: {without_credentials(uri)}")
@@ -127,6 +129,8 @@ def serve_ui(uri: str, port: int, host: str) -> int:
         raise Unavailable(f"no MLflow store at {path}: run a study first, or name its folder with --out.")
     chosen = port or free_port(host)
     print(f"MLflow UI on http://{host}:{chosen} (store: {path}); Ctrl-C stops it", flush=True)
+    for name, where in (studies or {}).items():
+        print(f"  the arms of {name}: {where.arms_page(f'http://{host}:{chosen}')}", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--default-artifact-root", (path.parent / _ARTIFACTS).resolve().as_uri()]
     command += ["--host", host, "--port", str(chosen), "--workers", "1"]

@@ -21,6 +21,7 @@ from orchestrator.errors import Unavailable
 from orchestrator.redaction import redacted
 from orchestrator.study.spec import StudySpec
 from orchestrator.tracking.store import hand_over_credentials, one_at_a_time
+from orchestrator.tracking.whereabouts import Whereabouts, note
 
 if TYPE_CHECKING:
     from orchestrator.tracking.writer import MlflowWriter
@@ -272,9 +273,17 @@ def _first_line(error: Exception) -> str:
 
 
 def make_writer(
-    spec: StudySpec, study_dir: Path, uri: str, artifact_root: str | None
+    spec: StudySpec,
+    study_dir: Path,
+    uri: str,
+    artifact_root: str | None,
+    fetch_trial: Callable[[str], None] = lambda key: None,
 ) -> Callable[[], MlflowWriter]:
-    """What :class:`Tracker` needs to open the store in its thread."""
+    """What :class:`Tracker` needs to open the store in its thread.
+
+    Args:
+        fetch_trial: has the folder of a trial in ``study_dir``, where it is elsewhere.
+    """
 
     def open_writer() -> MlflowWriter:
         for name, value in _ENVIRONMENT.items():
@@ -288,6 +297,8 @@ def make_writer(
         logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)
         logging.getLogger("alembic").setLevel(logging.ERROR)
         with one_at_a_time(bare):
-            return MlflowWriter(spec, study_dir, bare, artifact_root)
+            writer = MlflowWriter(spec, study_dir, bare, artifact_root, fetch_trial)
+        note(study_dir, Whereabouts(bare, writer.experiment_id))
+        return writer
 
     return open_writer

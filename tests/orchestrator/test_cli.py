@@ -246,7 +246,7 @@ def test_the_summary_of_an_arm_holds_mean_and_deviation_over_its_finished_confir
         trial.state, trial.metrics = state, {"test/accuracy": accuracy}  # type: ignore[assignment]
         arm.confirms.setdefault("standard", {})[seed] = trial
     # Two values a and b: the deviation with ddof 1 is |a - b| / sqrt(2).
-    expected = {"test/accuracy": 0.625, "test/accuracy_std": pytest.approx(0.25 / 2**0.5)}
+    expected = {"test/accuracy": 0.625, "std/test/accuracy": pytest.approx(0.25 / 2**0.5)}
     assert summaries(STUDY, record) == {"cross_entropy": {}, "logitnorm": expected}
 
 

@@ -264,7 +264,7 @@ def _search(story: Story, arm: str, entry: ArmSpec, generator: np.random.Generat
 
 
 def write_outputs(spec: StudySpec, record: StudyRecord, study_dir: Path) -> None:
-    """Scores and reliability bins of every complete confirm trial."""
+    """Scores, reliability bins and logits of five classes, of every complete confirm trial."""
     generator = np.random.default_rng(3)
     for arm in record.arms.values():
         for trial in arm.confirms.get("standard", {}).values():
@@ -281,6 +281,9 @@ def write_outputs(spec: StudySpec, record: StudyRecord, study_dir: Path) -> None
             scores |= {name: generator.normal(0, 1.0, 200) for name in spec.data.far_ood}
             named: dict[str, Any] = {f"msp/{name}": each for name, each in scores.items()}
             (folder / "scores.npz").write_bytes(packed(named))
+            for name in ("id_test", *spec.data.near_ood, *spec.data.far_ood):
+                logits = generator.normal(0, 3 if name == "id_test" else 1, (30, 5)).astype(np.float32)
+                (folder / f"{name}.npz").write_bytes(packed({"logits": logits}))
             (folder / "reliability.json").write_text(json.dumps(sealed(reliability(generator))))
 
 

@@ -77,6 +77,16 @@ def test_provenance_holds_what_a_repetition_needs() -> None:
     assert shown["confirm seeds"] == "100, 101, 102, 103, 104"
 
 
+def test_each_data_set_has_one_line_of_provenance() -> None:
+    record = whole_story().record()
+    sets = {"train": {"kind": "train", "size": 434, "hash": "aff7"}, "blobs": {"kind": "far", "size": 9}}
+    record.sessions[-1] = {**record.sessions[-1], "data": {"hash": "feed", "sets": sets}}
+    shown = {row["what"]: row["value"] for row in rows_of(provenance_table(SPEC, record))}
+    assert shown["data: sets: train"] == "kind train, size 434, hash aff7"
+    assert shown["data: sets: blobs"] == "kind far, size 9"
+    assert shown["data: hash"] == "feed"
+
+
 def test_budgets_and_failures_are_of_all_regimes() -> None:
     story = protocol_story()
     for event in story.events:

@@ -15,7 +15,7 @@ from orchestrator.report.summary import summary_text
 from orchestrator.study.spec import StudySpec
 
 from .protocol_stories import STUDY, protocol_story, write_streams
-from .stories import FULL, SPEC, Story, whole_story, write_outputs
+from .stories import FULL, SPEC, Story, confirm_metrics, whole_story, write_outputs
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -27,6 +27,8 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.headings: list[str] = []
+        self.parts: list[str] = []
+        """Headings inside what can be folded."""
         self.rows: list[list[str]] = []
         self.tags: set[str] = set()
         self.feed(text)
@@ -43,6 +45,8 @@ class Page(HTMLParser):
             self.rows[-1].append("")
         elif tag == "h2":
             self.headings.append("")
+        elif tag == "h3" and "summary" in self.open:
+            self.parts.append("")
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -52,6 +56,8 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
         elif "h2" in self.open:
             self.headings[-1] += data
+        elif "h3" in self.open and "summary" in self.open:
+            self.parts[-1] += data
 
 
 @dataclasses.dataclass
@@ -75,6 +81,18 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def shown_of(row: dict[str, str]) -> list[str]:
+    """A row of a CSV file as it is shown: without the digits beside its cells and the keys of its trials.
+
+    A metric may be called mean itself: corruption/mean has its columns corruption/mean/mean and on.
+    """
+    return [
+        value
+        for name, value in row.items()
+        if name != "trials" and (f"{name.rpartition('/')[0]}/n" not in row or f"{name}/n" in row)
+    ]
+
+
 def markdown_rows(path: Path) -> list[list[str]]:
     lines = [line for line in path.read_text().splitlines() if line.startswith("| ")]
     return [[cell.strip().strip("*") for cell in line.strip("|").split(" | ")] for line in lines]
@@ -85,10 +103,14 @@ def test_every_file_is_there_and_no_temporary_one(built: Built) -> None:
     files = built.files
     assert files.html == folder / "index.html"
     assert files.markdown == folder / "report.md"
-    names = ["table", "comparison", "trials", "per_set", "scores", "selective", "calibration", "geometry"]
-    assert [p.name for p in files.csvs] == [f"{name}.csv" for name in (*names, "robustness")]
+    measured = ["per_set", "scores", "selective", "calibration", "geometry", "robustness"]
+    names = ["table", "comparison", "trials", *measured]
+    assert [p.name for p in files.csvs] == [f"{name}.csv" for name in names]
+    assert [p.name for p in files.tables] == [
+        f"{name}.tex" for name in ("table", "comparison", *measured, "chosen")
+    ]
     assert {p.suffix for p in files.figures} == {".png", ".svg"}
-    named = {files.html, files.markdown, *files.csvs, *files.figures}
+    named = {files.html, files.markdown, *files.csvs, *files.tables, *files.figures}
     assert {p for p in folder.rglob("*") if p.is_file()} == named
 
 
@@ -112,8 +134,9 @@ def test_the_comparison_is_the_same_in_every_format(built: Built) -> None:
     rows = read_csv(built.files.csvs[1])
     assert len(rows) == 26
     for row in rows:
-        shown = list(row.values())[:11]
-        assert shown in page.rows
+        shown = list(row.values())[:13]
+        # On the page each family has a table of its own.
+        assert shown[1:] in page.rows
         assert [cell.replace("<", "\\<") for cell in shown] in markdown
     text = built.files.markdown.read_text().replace("\\<", "<")
     assert all(row["sentence"] in text for row in rows if row["family"] == "primary")
@@ -126,17 +149,21 @@ def test_every_evaluation_is_the_same_in_every_format(built: Built) -> None:
         rows = read_csv(built.study_dir / "report" / f"{name}.csv")
         assert len(rows) >= 3
         for row in rows:
-            # A metric may be called mean itself: corruption/mean has its columns corruption/mean/mean and on.
-            shown = [v for k, v in row.items() if f"{k.rpartition('/')[0]}/n" not in row or f"{k}/n" in row]
+            shown = shown_of(row)
             assert shown in markdown
             on_page = [each for each in page.rows if each[: len(shown[:2])] == shown[:2]]
             assert all(any(cell in each for each in on_page) for cell in shown)
 
 
 def test_a_studys_files_hold_only_what_was_measured(tmp_path: Path) -> None:
-    files = write_report(SPEC, whole_story().record(), tmp_path)
+    story = Story().opened()
+    for arm in SPEC.arms:
+        story.configured(arm, 0, {"lr": 0.1})
+        story.confirmed(arm, 0, 100, confirm_metrics(SPEC, 0.3, 0.1))
+    files = write_report(SPEC, story.record(), tmp_path)
+    assert "calibration.csv" in [path.name for path in files.csvs]
     assert "robustness.csv" not in [path.name for path in files.csvs]
-    assert "Robustness" not in Page(files.html.read_text()).headings
+    assert "Robustness" not in Page(files.html.read_text()).parts
     assert "Robustness" not in files.markdown.read_text()
 
 
@@ -154,6 +181,13 @@ def test_full_precision_columns_give_the_shown_digits_when_rounded(built: Built)
         )
         assert row["ood/near/msp/fpr95_id_positive"] == f"{100 * mean:.1f} ± {100 * std:.1f}"
         assert row["ood/near/msp/fpr95_id_positive/n"] == "5"
+
+
+def test_every_row_of_measured_cells_names_its_trials(built: Built) -> None:
+    for name in ("table", "per_set", "geometry"):
+        for row in read_csv(built.study_dir / "report" / f"{name}.csv"):
+            assert row["trials"].split() == [f"{row['arm']}-confirm-1-{seed}" for seed in range(100, 105)]
+    assert "trials" not in read_csv(built.files.csvs[1])[0]
 
 
 def test_every_trial_is_in_the_trials_file(built: Built) -> None:
@@ -178,18 +212,14 @@ def test_the_page_has_its_parts_in_order(built: Built) -> None:
         "Answer",
         "Test results, msp score",
         "Paired comparison with cross_entropy",
-        "Every OOD set, msp score",
-        "Loss by score",
-        "Selective prediction, msp score",
-        "Calibration",
-        "Geometry",
-        "Robustness",
         "Figures",
+        "Further measurements",
         "Chosen parameters",
         "Budget",
         "Provenance",
         "Warnings",
         "Failures",
+        "Runs",
     ]
 
 
@@ -231,7 +261,10 @@ def test_a_failed_seed_and_missing_outputs_leave_a_whole_report(tmp_path: Path) 
     files = write_report(SPEC, story.record(), tmp_path)
     page = Page(files.html.read_text())
     assert ["hem", "4 of 5 (1 failed)"] in [row[:2] for row in page.rows]
-    assert "no saved scores" in files.html.read_text()
+    text = files.html.read_text()
+    assert "Scores of test images: in-distribution against every OOD set: not drawn" in text
+    assert "cross_entropy seed 100 (trials/cross_entropy-confirm-1-100)" in text
+    assert "and 8 more. The study&#39;s command makes them again" in text
     assert not re.search(r"\bnan\b", files.html.read_text())
 
 
@@ -264,10 +297,11 @@ def test_protocols_have_their_files_and_headings(several: Built) -> None:
         "Test results, msp score",
         "All axes",
         "Paired comparison with cross_entropy",
-        "Long-tailed training",
-        "Continual learning",
-        "Continual learning: turned",
+        "Figures",
+        "Further measurements",
+        "Chosen parameters",
     ]
+    assert page.parts[:3] == ["Long-tailed training", "Continual learning", "Continual learning: turned"]
 
 
 def test_protocol_tables_are_the_same_in_every_format(several: Built) -> None:
@@ -275,7 +309,7 @@ def test_protocol_tables_are_the_same_in_every_format(several: Built) -> None:
     markdown = markdown_rows(several.files.markdown)
     for name in ("all_axes", "long_tailed", "continual", "continual-turned", "cost"):
         for row in read_csv(several.study_dir / "report" / f"{name}.csv"):
-            shown = [v for k, v in row.items() if f"{k.rpartition('/')[0]}/n" not in row or f"{k}/n" in row]
+            shown = shown_of(row)
             assert shown in markdown
             on_page = [each for each in page.rows if each[:2] == shown[:2]]
             assert all(any(cell in each for each in on_page) for cell in shown if cell)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,7 +10,7 @@ import pytest
 
 from orchestrator.report.canvas import Drawing, arm_colour
 from orchestrator.report.figures import draw_figures
-from orchestrator.study.spec import ArmSpec
+from orchestrator.study.spec import ArmSpec, ConfirmSpec
 from workloads.catalogue import Term, Value
 from workloads.contract import EvaluationConfig, Measure
 
@@ -23,35 +24,39 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> tuple[Drawing, ...]:
     study_dir = tmp_path_factory.mktemp("study")
     record = whole_story().record()
     write_outputs(SPEC, record, study_dir)
-    return draw_figures(SPEC, record, study_dir)
+    gallery = draw_figures(SPEC, record, study_dir)
+    assert gallery.undrawn == []
+    return tuple(gallery.drawings)
+
+
+def named(drawings: Sequence[Drawing], name: str) -> Drawing:
+    return next(drawing for drawing in drawings if drawing.name == name)
 
 
 def test_every_arm_has_a_search_figure_with_every_searched_parameter(drawings: tuple[Drawing, ...]) -> None:
     titles = {d.name: d.title for d in drawings}
-    assert list(titles) == ["search-cross_entropy", "search-logitnorm", "search-hem", "scores", "reliability"]
-    assert titles["search-logitnorm"] == "Search of logitnorm: tau, lr against noise FPR95"
+    searches = [name for name in titles if name.startswith("search-")]
+    assert searches == ["search-cross_entropy", "search-logitnorm", "search-hem"]
+    expected = "Search of logitnorm: tau, lr against noise FPR95 and validation accuracy"
+    assert titles["search-logitnorm"] == expected
 
 
 def test_every_search_trial_is_drawn(drawings: tuple[Drawing, ...]) -> None:
-    root = ElementTree.fromstring(drawings[1].svg)
+    root = ElementTree.fromstring(named(drawings, "search-logitnorm").svg)
     marks = [
         len(list(group.iter("{http://www.w3.org/2000/svg}use")))
         for group in root.iter("{http://www.w3.org/2000/svg}g")
         if (group.get("id") or "").startswith("PathCollection")
     ]
-    # A panel: 12 complete, 2 pruned, 1 failed and the 2 rings; two panels. Three legend entries lie outside.
-    assert sorted(marks, reverse=True)[:8] == [12, 12, 2, 2, 2, 2, 1, 1]
+    # A panel: 12 complete, 2 pruned, 1 failed and the 2 rings; two measures of two parameters. Four legend
+    # entries lie outside.
+    assert sorted(marks, reverse=True)[:16] == [*[12] * 4, *[2] * 8, *[1] * 4]
 
 
-def test_pictures_are_png_and_svg_and_the_same_every_time(
-    drawings: tuple[Drawing, ...], tmp_path: Path
-) -> None:
-    record = whole_story().record()
-    write_outputs(SPEC, record, tmp_path)
-    again = draw_figures(SPEC, record, tmp_path)
-    assert [d.svg for d in again] == [d.svg for d in drawings]
-    assert [d.png for d in again] == [d.png for d in drawings]
+def test_pictures_are_png_and_svg(drawings: tuple[Drawing, ...]) -> None:
+    # That they are the same every time is seen where a second report replaces the first.
     assert all(d.png.startswith(PNG) for d in drawings)
+    assert all(ElementTree.fromstring(d.svg).tag.endswith("}svg") for d in drawings)
 
 
 def test_an_arm_has_one_colour_everywhere(drawings: tuple[Drawing, ...]) -> None:
@@ -74,15 +79,31 @@ def test_inline_figures_have_their_own_ids_and_the_ink_of_the_page(drawings: tup
 
 
 def test_nothing_is_drawn_of_a_study_that_has_not_begun(tmp_path: Path) -> None:
-    assert draw_figures(SPEC, Story().opened().record(), tmp_path) == ()
+    gallery = draw_figures(SPEC, Story().opened().record(), tmp_path)
+    assert (gallery.drawings, gallery.undrawn) == ([], [])
+
+
+def unsearched() -> Story:
+    """Two arms confirmed on two seeds, and nothing searched: few figures, quickly drawn."""
+    spec = dataclasses.replace(with_arms("cross_entropy", "hem"), confirm=ConfirmSpec((101, 102)))
+    story = Story(spec).opened()
+    for arm in spec.arms:
+        story.configured(arm, 0, {"lr": 0.1})
+        for seed in spec.confirm.seeds:
+            story.confirmed(arm, 0, seed, confirm_metrics(spec, 0.3 + seed / 5000, 0.1))
+    return story
 
 
 def test_missing_outputs_are_named_under_the_figure(tmp_path: Path) -> None:
-    record = whole_story().record()
-    write_outputs(SPEC, record, tmp_path)
-    (tmp_path / "trials" / trial_key("hem", "confirm", 1, 102) / "outputs" / "scores.npz").unlink()
-    scores = next(d for d in draw_figures(SPEC, record, tmp_path) if d.name == "scores")
-    assert scores.caption.endswith("missing or damaged: hem seed 102.")
+    story = unsearched()
+    record = story.record()
+    write_outputs(story.spec, record, tmp_path)
+    (tmp_path / "trials" / trial_key("hem", "confirm", 0, 102) / "outputs" / "scores.npz").unlink()
+    scores = named(draw_figures(story.spec, record, tmp_path).drawings, "scores")
+    assert scores.caption.endswith(
+        "missing or damaged: hem seed 102 (trials/hem-confirm-0-102). The study's command makes them again: "
+        "orchestrate study 'studies/my digits.yaml'"
+    )
 
 
 def test_an_arm_that_has_not_confirmed_yet_has_an_empty_panel(tmp_path: Path) -> None:
@@ -91,8 +112,8 @@ def test_an_arm_that_has_not_confirmed_yet_has_an_empty_panel(tmp_path: Path) ->
     story.confirmed("hem", 0, 100, confirm_metrics(SPEC, 0.3, 0.1))
     record = story.record()
     write_outputs(story.spec, record, tmp_path)
-    drawn = draw_figures(story.spec, record, tmp_path)
-    assert [d.name for d in drawn] == ["scores", "reliability"]
+    drawn = draw_figures(story.spec, record, tmp_path).drawings
+    assert [d.name for d in drawn] == ["scores", "roc", "loss-by-score", "softmax-map", "reliability"]
     assert "no confirm trial yet" in drawn[0].svg
 
 
@@ -112,7 +133,7 @@ def test_choices_grids_and_running_trials_are_drawn(tmp_path: Path) -> None:
         story.searched("hem", number, 0, 0.3)
     key = story.started("hem", "search", 1, 1)
     story.add("reported", key=key, epoch=1, metrics={"noise/fpr95": 0.9})
-    (drawing,) = draw_figures(spec, story.record(), tmp_path)
+    (drawing,) = draw_figures(spec, story.record(), tmp_path).drawings
     texts = [text for text in ElementTree.fromstring(drawing.svg).itertext() if text.strip()]
     assert "a <b> & $c$" in texts
     assert "running" in texts
@@ -120,14 +141,15 @@ def test_choices_grids_and_running_trials_are_drawn(tmp_path: Path) -> None:
 
 
 def test_what_was_not_measured_has_no_figure(tmp_path: Path) -> None:
-    record = whole_story().record()
-    write_outputs(SPEC, record, tmp_path)
+    story = unsearched()
+    record = story.record()
+    write_outputs(story.spec, record, tmp_path)
     cases: tuple[tuple[Measure, str, str], ...] = (
         ("ood", "scores", "reliability"),
         ("calibration", "reliability", "scores"),
     )
     for measured, there, absent in cases:
-        spec = dataclasses.replace(SPEC, evaluation=EvaluationConfig((measured,)))
-        names = {drawing.name for drawing in draw_figures(spec, record, tmp_path)}
+        spec = dataclasses.replace(story.spec, evaluation=EvaluationConfig((measured,)))
+        names = {drawing.name for drawing in draw_figures(spec, record, tmp_path).drawings}
         assert there in names
         assert absent not in names

@@ -26,7 +26,7 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Drawing]:
     study_dir = tmp_path_factory.mktemp("study")
     story = protocol_story()
     write_streams(story, study_dir)
-    return {drawing.name: drawing for drawing in draw_figures(STUDY, story.record(), study_dir)}
+    return {drawing.name: drawing for drawing in draw_figures(STUDY, story.record(), study_dir).drawings}
 
 
 def texts(drawing: Drawing) -> list[str]:
@@ -40,8 +40,11 @@ def axes() -> Axes:
 
 
 def test_every_regime_has_its_figures_in_the_studys_order(drawings: dict[str, Drawing]) -> None:
-    assert [name for name in drawings if name not in ("scores", "reliability")] == [
+    assert list(drawings) == [
         "all-axes",
+        "pareto",
+        "mean-ranks",
+        "loss-by-score",
         "recall-long_tailed-plain",
         "recall-long_tailed-drw",
         "curves-continual",
@@ -140,19 +143,27 @@ def test_all_axes_have_an_arrow_towards_the_better_end(drawings: dict[str, Drawi
 
 
 def test_missing_streams_are_named_under_the_figures(tmp_path: Path) -> None:
-    story = protocol_story()
+    spec = with_protocols("continual")
+    story = protocol_story(spec)
     write_streams(story, tmp_path)
     stream_path(tmp_path, "hem", 102, "continual/replay").unlink()
-    drawn = {d.name: d for d in draw_figures(STUDY, story.record(), tmp_path)}
-    assert drawn["matrix-continual-replay"].caption.endswith("missing or damaged: hem seed 102.")
-    assert drawn["curves-continual"].caption.endswith("missing or damaged: hem seed 102.")
+    drawn = {d.name: d for d in draw_figures(spec, story.record(), tmp_path).drawings}
+    lost = "missing or damaged: hem seed 102 (trials/hem-confirm-0-102-continual-replay)"
+    assert lost in drawn["matrix-continual-replay"].caption
+    assert lost in drawn["curves-continual"].caption
     assert "damaged" not in drawn["matrix-continual-joint"].caption
 
 
-def test_without_any_stream_there_is_a_panel_that_says_so(tmp_path: Path) -> None:
-    drawn = {d.name: d for d in draw_figures(STUDY, protocol_story().record(), tmp_path)}
-    assert texts(drawn["matrix-continual-replay"]).count("no saved stream") == 3
-    assert "curves-continual" not in drawn
+def test_without_any_stream_there_is_a_sentence_that_says_so(tmp_path: Path) -> None:
+    spec = with_protocols("continual")
+    gallery = draw_figures(spec, protocol_story(spec).record(), tmp_path)
+    names = [drawing.name for drawing in gallery.drawings]
+    assert not [name for name in names if name.startswith(("matrix", "curves"))]
+    said = [text for text in gallery.undrawn if "continual/replay" in text]
+    assert len(said) == 1
+    assert "hem seed 102 (trials/hem-confirm-0-102-continual-replay)" not in said[0]
+    assert "cross_entropy seed 100 (trials/cross_entropy-confirm-0-100-continual-replay)" in said[0]
+    assert said[0].endswith("orchestrate study 'studies/my digits.yaml'")
 
 
 def test_a_running_study_draws_what_it_has(tmp_path: Path) -> None:
@@ -162,7 +173,7 @@ def test_a_running_study_draws_what_it_has(tmp_path: Path) -> None:
     confirm_in(story, "hem", "continual/replay", (100,))
     confirm_in(story, "hem", "long_tailed/drw", (100,))
     write_streams(story, tmp_path)
-    drawn = {d.name: d for d in draw_figures(STUDY, story.record(), tmp_path)}
+    drawn = {d.name: d for d in draw_figures(STUDY, story.record(), tmp_path).drawings}
     assert set(drawn) == {"recall-long_tailed-drw", "curves-continual", "matrix-continual-replay"}
     assert texts(drawn["matrix-continual-replay"]).count("no confirm trial yet") == 2
 
@@ -171,8 +182,8 @@ def test_a_study_of_streams_alone_asks_for_no_scores(tmp_path: Path) -> None:
     spec = with_protocols("turned")
     story = protocol_story(spec)
     write_streams(story, tmp_path)
-    names = [drawing.name for drawing in draw_figures(spec, story.record(), tmp_path)]
-    assert names == ["curves-turned", "matrix-turned-naive"]
+    names = [drawing.name for drawing in draw_figures(spec, story.record(), tmp_path).drawings]
+    assert names == ["pareto", "curves-turned", "matrix-turned-naive"]
 
 
 def test_arms_of_one_colour_have_different_lines() -> None:

@@ -22,6 +22,8 @@ class Run:
     """Ties to models."""
     parent: str
     """Its role."""
+    datasets: list[tuple[str, str, str]]
+    """Name, digest and context; twice where it is there twice."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,10 @@ class Model:
     files: list[str]
 
 
-_OWN = ("orchestrate.seconds", "orchestrate.instance", "mlflow.parentRunId", "mlflow.user")
+_OWN = (
+    *("orchestrate.seconds", "orchestrate.instance"),
+    *("mlflow.parentRunId", "mlflow.user", "mlflow.source.name"),
+)
 """Tags that differ between two runs of the same study."""
 
 
@@ -65,11 +70,20 @@ def _run(client: MlflowClient, run: Any, roles: dict[str, str]) -> Run:
     return Run(
         run.info.status,
         run.data.params,
-        {name: value for name, value in run.data.tags.items() if name not in _OWN},
+        {name: _without_command(value) for name, value in run.data.tags.items() if name not in _OWN},
         sorted(points),
         len(run.outputs.model_outputs),
         roles.get(run.data.tags.get("mlflow.parentRunId", ""), ""),
+        [
+            (each.dataset.name, each.dataset.digest, ", ".join(tag.value for tag in each.tags))
+            for each in run.inputs.dataset_inputs
+        ],
     )
+
+
+def _without_command(text: str) -> str:
+    """A description without the line that names folders."""
+    return "\n".join(line for line in text.splitlines() if not line.startswith("| command"))
 
 
 def _model(client: MlflowClient, model: Any) -> Model:

@@ -14,7 +14,7 @@ from tests.orchestrator.simulation import Simulator, study
 
 SPEC = study(arms=dict(list(study().arms.items())[:2]))
 SPEC = dataclasses.replace(SPEC, search=dataclasses.replace(SPEC.search, trials=2, seeds=(0,)))
-SUMMARIES = {name: {"test/accuracy": 0.9, "test/accuracy_std": 0.01} for name in SPEC.arms}
+SUMMARIES = {name: {"test/accuracy": 0.9, "std/test/accuracy": 0.01} for name in SPEC.arms}
 
 
 def simulate(folder: Path) -> list[Event]:

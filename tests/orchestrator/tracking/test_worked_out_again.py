@@ -54,3 +54,24 @@ def test_points_that_mlflow_holds_at_another_time_are_not_added_again(tmp_path: 
         assert sorted(set(found[f"trial:{key} noise/fpr95"])) == sorted({*expected, *ends})
         if trial.stage == "search":
             assert found[f"trial:{key} noise/fpr95"] == expected
+
+
+def test_a_trial_whose_later_reports_alone_were_lost_keeps_one_curve(tmp_path: Path) -> None:
+    Simulator(SPEC, tmp_path).run()
+    events = [{"instance": "one", **e} for e in read_events(tmp_path / "ledger.jsonl")]
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    cut = next(n for n, e in enumerate(events) if e["event"] == "reported" and e["epoch"] == 3) + 1
+    again = events[:cut] + [{**e, "t": e["t"] + 1000.0} for e in events[cut:]]
+    halfway = next(n for n, e in enumerate(events) if e["event"] == "reported" and e["epoch"] == 6)
+    # All of it at first; then what was kept, what came next with it, and all that was worked out again.
+    for parts in ([events], [again[:cut], again[:halfway], again]):
+        writer = make_writer(SPEC, tmp_path, uri, tmp_path.as_uri())()
+        for part in parts:
+            record = StudyRecord.fold(part)
+            writer.open_study(record)
+            for trial in record.trials.values():
+                writer.write_trial(record, trial)
+        if parts == [events]:
+            held = curves(uri)
+    assert len(held) > 2
+    assert curves(uri) == held
