@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from orchestrator.execution.storage.cache import working_copy
+from orchestrator.objects import BadPlace, folder_of, require_place
+from orchestrator.redaction import redacted
 from orchestrator.study.suggestion import did_you_mean
 
 CATALOGUES = ("losses", "models", "recipes", "data", "scores", "samplers", "pruners")
@@ -41,6 +44,25 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
     return {name: command for action in actions for name, command in action.choices.items()}
 
 
+class _Out(argparse.Action):
+    """A folder goes to ``out``; a URI to ``store``, and its copy on this machine to ``out``."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        names: argparse.Namespace,
+        value: Any,
+        option: str | None = None,
+    ) -> None:
+        names.store, names.out = None, folder_of(value)
+        if names.out is None:
+            try:
+                names.store = require_place(value)
+            except BadPlace as error:
+                parser.error(f"argument --out: {redacted(value)}: {error}")
+            names.out = working_copy(names.store)
+
+
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib import metadata
@@ -66,7 +88,9 @@ def make_parser() -> argparse.ArgumentParser:
         return added
 
     def out(to: argparse.ArgumentParser) -> None:
-        to.add_argument("--out", type=Path, default=Path("runs"), help="output folder (default: runs)")
+        text = "output folder, or a URI such as s3://bucket/runs (default: runs)"
+        to.add_argument("--out", action=_Out, default=Path("runs"), help=text)
+        to.set_defaults(store=None)
 
     def sources(to: argparse.ArgumentParser) -> None:
         default = Path(os.environ.get("ORCHESTRATE_DATA", "data"))
@@ -128,7 +152,8 @@ def _add_jobs(command: Callable[..., argparse.ArgumentParser]) -> None:
     cancel.add_argument("job", metavar="JOB", help=which)
     for each in (logs, cancel):
         text = "output folder of the study (default: runs)"
-        each.add_argument("--out", type=Path, default=Path("runs"), help=text)
+        each.add_argument("--out", action=_Out, default=Path("runs"), help=text)
+        each.set_defaults(store=None)
 
 
 def _at_least_one(text: str) -> int:

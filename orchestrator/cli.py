@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from orchestrator.arguments import make_parser
 from orchestrator.errors import OrchestrateError
+from orchestrator.objects import leave_stores
 from orchestrator.redaction import redacted
 
 _INTERRUPTED = 130
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def entry() -> NoReturn:
     """The installed command. Leaves without taking the interpreter apart, which would take a second."""
     status = main()
+    leave_stores()
     atexit._run_exitfuncs()
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()

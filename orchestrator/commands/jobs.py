@@ -48,8 +48,9 @@ def submit(arguments: argparse.Namespace) -> int:
         options += [f"--{name}", getattr(arguments, name)] if getattr(arguments, name) else []
     made = frozen(spec, text, profile, storage, time.time(), options)
     plan = make_plan(spec, processors())
+    audits = f" and {plan.audit_trials} audit trials" if plan.audit_trials else ""
     print(f"Study    {spec.name}: {len(spec.arms)} arms, at most {plan.search_trials} search trials and "
-          f"{plan.confirm_trials} confirm trials")  # fmt: skip
+          f"{plan.confirm_trials} confirm trials{audits}")  # fmt: skip
     print(*_facts(made.job), sep="\n")
     if arguments.dry_run:
         print(f"Command  {shlex.join(made.job.command)}")
@@ -72,7 +73,7 @@ def submit(arguments: argparse.Namespace) -> int:
 
 
 def logs(arguments: argparse.Namespace) -> int:
-    submission = require(_storage(arguments.out), arguments.job)
+    submission = require(_storage(arguments.store or arguments.out), arguments.job)
     profile = submission.job.profile
     for piece in target(profile.kind).logs(_native(submission), profile, follow=arguments.follow):
         print(piece, end="", flush=True)
@@ -80,7 +81,7 @@ def logs(arguments: argparse.Namespace) -> int:
 
 
 def cancel(arguments: argparse.Namespace) -> int:
-    submission = require(_storage(arguments.out), arguments.job)
+    submission = require(_storage(arguments.store or arguments.out), arguments.job)
     profile, native = submission.job.profile, _native(submission)
     before = _status(submission)
     if before.over:
@@ -95,16 +96,17 @@ def cancel(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def submission_named(named: str, out: Path) -> Submission | None:
+def submission_named(named: str, out: Path | str) -> Submission | None:
     """The submission that ``orchestrate status`` means by a word; None where it means a study."""
-    if Path(named).suffix in (".yaml", ".yml") or (out / named / "study.yaml").exists():
-        return None
     storage = _storage(out)
+    there = storage.folder is not None and (storage.folder / named / "study.yaml").exists()
+    if Path(named).suffix in (".yaml", ".yml") or there:
+        return None
     found = find(storage, named)
     return None if found is None else read_record(storage, found)
 
 
-def status_lines(submission: Submission, out: Path) -> Iterable[str]:
+def status_lines(submission: Submission, out: Path | str) -> Iterable[str]:
     """Where a job stands, for ``orchestrate status``."""
     job, storage = submission.job, _storage(out)
     now = _status(submission)
@@ -114,8 +116,8 @@ def status_lines(submission: Submission, out: Path) -> Iterable[str]:
     if now.state == "failed":
         yield f"See why: {_follow_up('logs', job.id, storage)}"
     if now.state in ("failed", "stopped"):
-        study = out / "submissions" / job.id / "study.yaml"
-        yield f"To go on: {shlex.join(['orchestrate', 'submit', str(study), *job.facts['options']])}"
+        study = f"{out}/submissions/{job.id}/study.yaml"
+        yield f"To go on: {shlex.join(['orchestrate', 'submit', study, *job.facts['options']])}"
 
 
 def _facts(job: Job) -> Iterable[str]:
@@ -164,7 +166,7 @@ def _worded(status: Status) -> str:
     return f"{status.state} ({status.detail})" if status.detail else status.state
 
 
-def _storage(out: Path) -> Storage:
+def _storage(out: Path | str) -> Storage:
     return Storage(str(out))
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.results import reported
-from orchestrator.commands.stored import locate, record_in
+from orchestrator.commands.stored import file_of, locate, mirror_of, record_in, settle
+from orchestrator.errors import Unavailable
 
 if TYPE_CHECKING:
     from orchestrator.study.spec import StudySpec
@@ -18,7 +19,7 @@ def validate(arguments: argparse.Namespace) -> int:
     from orchestrator.study.loader import load_study
     from orchestrator.study.warnings import warnings
 
-    spec = load_study(Path(arguments.study))
+    spec = load_study(file_of(arguments.study))
     for warning in warnings(spec):
         print(f"warning: {warning}")
     print(f"{arguments.study}: valid; study {spec.name}, {len(spec.arms)} arms: {', '.join(spec.arms)}")
@@ -32,7 +33,8 @@ def plan(arguments: argparse.Namespace) -> int:
     from orchestrator.study.plan import make_plan
     from orchestrator.study.warnings import warnings
 
-    spec = load_study(Path(arguments.study))
+    spec = load_study(file_of(arguments.study))
+    mirror_of(arguments.out / spec.name, arguments.store).bring()
     made = make_plan(spec, processors(), _measured(spec, arguments.out / spec.name))
     print(plan_text(spec, made, warnings(spec)))
     return 0
@@ -56,39 +58,64 @@ def _measured(spec: StudySpec, study_dir: Path) -> dict[str, float]:
 def status(arguments: argparse.Namespace) -> int:
     from orchestrator.campaign.ledger import last_written
     from orchestrator.commands.jobs import status_lines, submission_named
-    from orchestrator.execution.lock import is_locked
     from orchestrator.report.status_text import status_text
 
-    submission = submission_named(arguments.study, arguments.out)
+    settle(arguments)
+    submission = submission_named(arguments.study, arguments.store or arguments.out)
     if submission is not None:
-        print("\n".join(status_lines(submission, arguments.out)), end="\n\n")
+        print("\n".join(status_lines(submission, arguments.store or arguments.out)), end="\n\n")
         arguments.study = submission.job.study
         from orchestrator.campaign.ledger import is_there
 
         if not is_there(arguments.out / arguments.study / "ledger.jsonl"):
             print(f"Study {arguments.study}: has not begun")
             return 0
-    spec, study_dir = locate(arguments.study, arguments.out)
+    spec, study_dir = locate(arguments.study, arguments.out, arguments.store)
     record = record_in(study_dir)
     written = last_written(study_dir / "ledger.jsonl")
-    running = is_locked(study_dir)
-    print(status_text(spec, record, study_dir, running=running, written=written, now=time.time()))
+    mirror = mirror_of(study_dir, arguments.store)
+    running = mirror.is_held()
+    print(
+        mirror.named(status_text(spec, record, study_dir, running=running, written=written, now=time.time()))
+    )
     return 0
 
 
 def report(arguments: argparse.Namespace) -> int:
-    spec, study_dir = locate(arguments.study, arguments.out)
-    made = reported(spec, record_in(study_dir), study_dir)
+    settle(arguments)
+    spec, study_dir = locate(arguments.study, arguments.out, arguments.store)
+    record, mirror = record_in(study_dir), mirror_of(study_dir, arguments.store)
+    mirror.fetch_reported(record)
+    made = reported(spec, record, study_dir)
+    mirror.send_report()
     print(made.text)
     print(f"Report   {made.folder / 'index.html'}")
+    if arguments.store:
+        print(f"         and {mirror.place}/report")
     return 0
 
 
 def ui(arguments: argparse.Namespace) -> int:
     from orchestrator.tracking.store import resolve_uri, serve_ui
+    from orchestrator.tracking.whereabouts import FILE, recall
 
-    uri, out = None, arguments.out
+    uri = None
+    settle(arguments)
+    out = arguments.out
     if arguments.study is not None:
-        spec, study_dir = locate(arguments.study, arguments.out)
+        spec, study_dir = locate(arguments.study, arguments.out, arguments.store)
         uri, out = spec.tracking.uri, study_dir.parent
-    return serve_ui(resolve_uri(uri, out), arguments.port, arguments.host)
+    found = resolve_uri(uri, out)
+    if (
+        arguments.store
+        and found.startswith("sqlite:")
+        and not Path(found.removeprefix("sqlite:///")).exists()
+    ):
+        raise Unavailable(
+            f"{arguments.store}: without a tracking server its MLflow records are on the machine that ran "
+            "the study. Name a server with MLFLOW_TRACKING_URI or tracking.uri, or run orchestrate study "
+            "again here: it makes the records anew from the ledger"
+        )
+    noted = {file.parent.name: recall(file.parent) for file in sorted(out.glob(f"*/{FILE}"))}
+    here = {name: where for name, where in noted.items() if where is not None and where.uri == found}
+    return serve_ui(found, arguments.port, arguments.host, here)

@@ -9,11 +9,10 @@ import re
 import shlex
 import sys
 from functools import partial
-from pathlib import Path
 from typing import NoReturn
 
 from orchestrator.commands.results import reported
-from orchestrator.commands.stored import locate
+from orchestrator.commands.stored import file_of, locate, mirror_of, settle
 from orchestrator.errors import UserError
 
 
@@ -21,7 +20,7 @@ def study(arguments: argparse.Namespace) -> int:
     from orchestrator.study.loader import load_study
     from orchestrator.study.warnings import warnings
 
-    spec = load_study(Path(arguments.study))
+    spec = load_study(file_of(arguments.study))
     for warning in warnings(spec):
         print(f"warning: {warning}", file=sys.stderr)
     if arguments.max_concurrent is not None:
@@ -43,6 +42,7 @@ def study(arguments: argparse.Namespace) -> int:
             command=again,
             report=reported,
             restart=_restart if arguments.is_process else None,
+            stored=mirror_of(arguments.out / spec.name, arguments.store),
         )
     )
     return 0
@@ -61,7 +61,8 @@ def rescore(arguments: argparse.Namespace) -> int:
     from orchestrator.execution.study_run import StudyRun
     from workloads.evaluation.score_names import parse_score
 
-    spec, study_dir = locate(arguments.study, arguments.out)
+    settle(arguments)
+    spec, study_dir = locate(arguments.study, arguments.out, arguments.store)
     if not arguments.score and not arguments.ood:
         raise UserError("name what to add: --score SCORE or --ood NAME=PATH, or both")
     for text in arguments.score:
@@ -72,12 +73,24 @@ def rescore(arguments: argparse.Namespace) -> int:
     added = dict(_named_set(text) for text in arguments.ood)
     say = partial(print, flush=True)
     scores = tuple(dict.fromkeys(arguments.score))
-    rescoring.rescore(rescoring.Rescoring(spec, study_dir, arguments.data, scores, added, say))
+    job = rescoring.Rescoring(spec, study_dir, arguments.data, scores, added, say)
+    mirror = mirror_of(study_dir, arguments.store)
+    with mirror.held(), mirror.changing_trials(rescoring.finished_keys(study_dir)):
+        rescoring.rescore(job)
     # The study is finished: running it again brings the report and MLflow up to date.
     again = ["orchestrate", *(shlex.quote(w) for w in arguments.words)]
     out = study_dir.parent
+    # A mirror is held once.
+    mirror = mirror_of(study_dir, arguments.store)
     run_study(
-        StudyRun(spec, out, arguments.data, None, fresh=False, plain=True, command=again, report=reported)
+        StudyRun(
+            *(spec, out, arguments.data, None),
+            fresh=False,
+            plain=True,
+            command=again,
+            report=reported,
+            stored=mirror,
+        )
     )
     return 0
 

@@ -19,7 +19,7 @@ from ray.tune.stopper import Stopper
 
 from orchestrator.campaign.campaign import Campaign, Outcome, TrialRequest
 from orchestrator.execution.packing import Packing
-from orchestrator.execution.trial import DISK_FULL, MEMORY, OUTCOME, REPORTS, UNSEEN, timeout_file
+from orchestrator.execution.trial import DISK_FULL, MEMORY, OUTCOME, REFUSED, REPORTS, UNSEEN, timeout_file
 from orchestrator.execution.workers import KeptWorkers, survive_memory_monitor
 
 _LOW_MEMORY = "low on memory"
@@ -145,7 +145,7 @@ class Bridge:
         attempt = self._attempts.pop(trial_id)
         text = (result or {}).get(OUTCOME)
         said = json.loads(text) if text else None
-        if said is not None and said.get("kind") in (DISK_FULL, UNSEEN):
+        if said is not None and said.get("kind") in (DISK_FULL, UNSEEN, REFUSED):
             # No fault of the trial: it stays as it is, and goes on from its checkpoint.
             self._halt(said["reason"])
             return

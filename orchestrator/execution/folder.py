@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator.campaign.ledger import is_there
 from orchestrator.errors import StudyChanged
 from orchestrator.execution.lock import DriverLock
+from orchestrator.execution.storage.mirror import Mirror
 from orchestrator.study.changes import changes
 from orchestrator.study.dump import to_yaml
 from orchestrator.study.loader import load_study
@@ -21,18 +22,23 @@ _STUDY = "study.yaml"
 
 
 @contextlib.contextmanager
-def claimed(spec: StudySpec, study_dir: Path, *, fresh: bool) -> Iterator[None]:
+def claimed(spec: StudySpec, study_dir: Path, *, fresh: bool, mirror: Mirror | None = None) -> Iterator[None]:
     """Hold the study's folder, alone and for this very study, while the body runs.
 
     Args:
         fresh: put an older folder aside (under a name with the time) and begin anew.
+        mirror: of the study's place, where that is more than the folder.
     Raises: StudyLocked where another driver holds it; StudyChanged where it holds a study that differs in
         anything that touches results.
     """
     study_dir.mkdir(parents=True, exist_ok=True)
+    mirror = mirror or Mirror(study_dir)
     with contextlib.ExitStack() as locks:
         locks.enter_context(DriverLock(study_dir))
-        if fresh and (study_dir / _STUDY).exists():
+        locks.enter_context(mirror.held())
+        if fresh and (study_dir / _STUDY).exists() and (elsewhere := mirror.put_aside()):
+            print(f"the earlier study is kept in {elsewhere}")
+        elif fresh and (study_dir / _STUDY).exists():
             aside = _unused(study_dir.with_name(f"{study_dir.name}.{time.strftime('%Y%m%d-%H%M%S')}"))
             study_dir.rename(aside)
             locks.close()
@@ -41,8 +47,8 @@ def claimed(spec: StudySpec, study_dir: Path, *, fresh: bool) -> Iterator[None]:
             locks.enter_context(DriverLock(study_dir))
         frozen = study_dir / _STUDY
         # A study of which nothing was run yet may be mended: it has nothing to keep.
-        if frozen.exists() and _has_begun(study_dir):
-            _require_unchanged(load_study(frozen), spec, study_dir)
+        if frozen.exists() and (is_there(study_dir / "ledger.jsonl") or mirror.has_trials()):
+            _require_unchanged(load_study(frozen), spec, mirror.place)
         temporary = study_dir / f"{_STUDY}.new"
         temporary.write_text(to_yaml(_without_secrets(spec)), encoding="utf-8")
         temporary.replace(frozen)
@@ -63,14 +69,10 @@ def _unused(path: Path) -> Path:
     return next(found for name in names if not (found := path.with_name(name)).exists())
 
 
-def _has_begun(study_dir: Path) -> bool:
-    return is_there(study_dir / "ledger.jsonl") or any((study_dir / "trials").glob("*"))
-
-
-def _require_unchanged(frozen: StudySpec, spec: StudySpec, study_dir: Path) -> None:
+def _require_unchanged(frozen: StudySpec, spec: StudySpec, place: str) -> None:
     differences = changes(frozen, spec)
     if differences:
-        lines = [f"{study_dir} belongs to this study as it was before these changes:"]
+        lines = [f"{place} belongs to this study as it was before these changes:"]
         lines += [f"  {line}" for line in differences]
         lines += [
             "Nothing was run or changed. To start anew and keep the old one under another name, add --fresh;",

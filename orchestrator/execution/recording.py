@@ -31,7 +31,10 @@ class Recording:
         """Whether the study has run before."""
         self.record = StudyRecord.fold(history)
         self.display = Display(run.spec, self.record, plain=run.plain)
-        open_writer = make_writer(run.spec, run.study_dir, uri, artifact_root(uri, run.out))
+        self._mirror = run.mirror
+        open_writer = make_writer(
+            run.spec, run.study_dir, uri, artifact_root(uri, run.out), self._mirror.fetch_trial
+        )
         self.tracker = Tracker(run.spec, open_writer, self.display.say)
         self._history = history
         self._opened: float | None = None
@@ -41,6 +44,7 @@ class Recording:
         """Tell MLflow's thread what has happened so far."""
         self.tracker.start(self._history)
         self._history = []
+        self._mirror.begin(self.ledger.path, self.display.say, self._stop.halt)
 
     def emit(self, event: dict[str, Any]) -> None:
         """Ledger first; then whoever looks on. The record is the caller's to bring up to date."""
@@ -56,6 +60,8 @@ class Recording:
             # Said here, because Tune makes an error of its own of whatever ends a callback.
             self.halt_where_full(error)
             raise
+        if event["event"] != "reported":
+            self._mirror.wrote()
         self.tracker.put(event)
         self.display.event(event)
 

@@ -69,6 +69,12 @@ def rescore(job: Rescoring) -> None:
         raise StudyFailed("not rescored (the other trials were):\n" + "\n".join(failures))
 
 
+def finished_keys(study_dir: Path) -> list[str]:
+    """The trials that may be changed: every complete confirm trial."""
+    record = StudyRecord.fold(read_events(study_dir / "ledger.jsonl"))
+    return [t.key for t in record.trials.values() if t.stage == "confirm" and t.state == "complete"]
+
+
 def _all(
     job: Rescoring,
     trials: Sequence[TrialRecord],

@@ -36,6 +36,9 @@ from workloads.contract import DataFacts, DataMissing
 
 _WELCOME_SECONDS = 10.0
 _JOURNAL_SECONDS = 5.0
+_PUSH_SECONDS = 60.0
+_STOPPED_PUSH_SECONDS = 3.0
+"""For the rest of the record to an object store, where a scheduler or the user waits for the end."""
 _RESTARTS = 3
 """Of a local cluster that dies again and again before any trial gets a step further."""
 
@@ -51,7 +54,7 @@ def run_study(run: StudyRun) -> None:
     run.out.mkdir(parents=True, exist_ok=True)
     stop = Stop()
     try:
-        with stop.caught(), claimed(run.spec, run.study_dir, fresh=run.fresh):
+        with stop.caught(), claimed(run.spec, run.study_dir, fresh=run.fresh, mirror=run.mirror):
             _Session(run, uri, stop).go()
     except OSError as error:
         full = full_disk(error)
@@ -81,11 +84,16 @@ class _Session:
             self._run()
         finally:
             self.recording.close()
+            undelivered = self.run.mirror.finish(_STOPPED_PUSH_SECONDS if self.stop() else _PUSH_SECONDS)
+            if undelivered:
+                print(undelivered, file=sys.stderr, flush=True)
+        if undelivered:
+            raise StudyFailed("the study has run, and its record is not whole where it belongs")
 
     # -- stages of a session --------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self.display.starting(resumed=self.recording.resumed, study_dir=self.study_dir)
+        self.display.starting(resumed=self.recording.resumed, study_dir=self.run.mirror.place)
         self._say_what_was_lost()
         # Data, imports and Ray take seconds each, and Ray mostly waits: they start side by side.
         pool = ThreadPoolExecutor(1)
@@ -167,7 +175,9 @@ class _Session:
             from orchestrator.execution.fitting import require_fitting
 
             self.skipped = require_fitting(self.spec, facts)
-        self.verified = verify(self.record, self.study_dir / "trials", processors())
+        mirror = self.run.mirror
+        mirror.send_data(trial.data_folder(self.spec.data, self.spec.noise, self._data_root, facts.hash))
+        self.verified = verify(self.record, self.study_dir / "trials", processors(), mirror.look)
         importlib.import_module("orchestrator.execution.tune")
         return facts
 
@@ -180,9 +190,9 @@ class _Session:
         for session in self.record.sessions:
             if session["data"]["hash"] != facts.hash:
                 raise StudyChanged(
-                    f"{self.study_dir}: its data have changed since it began (hash {session['data']['hash']} "
-                    f"then, {facts.hash} now); nothing was run. Bring the data back, or start anew with "
-                    f"--fresh: that keeps the old folder under another name."
+                    f"{self.run.mirror.place}: its data have changed since it began (hash "
+                    f"{session['data']['hash']} then, {facts.hash} now); nothing was run. Bring the data "
+                    f"back, or start anew with --fresh: that keeps the old folder under another name."
                 )
         if not self.new_store:
             self.recording.tracker.require_welcome(_WELCOME_SECONDS)
@@ -214,7 +224,7 @@ class _Session:
     def _say_what_was_lost(self) -> None:
         if self.recording.ledger.word:
             self.display.say(self.recording.ledger.word)
-        elif not self.recording.resumed and any((self.study_dir / "trials").glob("*")):
+        elif not self.recording.resumed and self.run.mirror.has_trials():
             self.display.say(
                 "ledger.jsonl and its copy are gone, and trials/ is not: the study is worked out again, and "
                 "finished trials are taken from their folders without training."
@@ -238,6 +248,7 @@ class _Session:
         """Run the campaign on Ray; whether it came to its end."""
         from orchestrator.campaign.campaign import Campaign
         from orchestrator.campaign.journal import BufferedJournal
+        from orchestrator.execution import trial
         from orchestrator.execution.tune import fit
 
         journal = BufferedJournal(self.study_dir / "optuna.journal")
@@ -266,7 +277,9 @@ class _Session:
         campaign = Campaign(self.spec, self.facts, self.record, emit, journal, commit)
         try:
             if not campaign.done:
-                fit(campaign, self.study_dir, self._data_root, watched, self.stop, self.stop.halt)
+                data = trial.data_folder(self.spec.data, self.spec.noise, self._data_root, self.facts.hash)
+                store = self.run.mirror.request(data)
+                fit(campaign, self.study_dir, self._data_root, watched, self.stop, self.stop.halt, store)
         except Exception:
             if not self.stop.trouble:
                 raise

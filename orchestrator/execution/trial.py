@@ -21,6 +21,8 @@ from ray import tune
 
 from orchestrator.execution.disk import full_disk, full_disk_text
 from orchestrator.execution.limit import Alarm
+from orchestrator.execution.storage.home import Home, OutOfReach, home_of
+from orchestrator.objects import Refused
 from orchestrator.redaction import redacted
 from workloads.check import Misfit
 from workloads.contract import DataConfig, DataFacts, EpochReport, NoiseConfig, TrainingDiverged, TrialConfig
@@ -38,6 +40,8 @@ DISK_FULL = "disk_full"
 """Kind of an outcome that is no failure of the trial: the study stops until there is space again."""
 UNSEEN = "unseen"
 """The same, of a node that does not share the study's folder."""
+REFUSED = "refused"
+"""The same, of an object store that will not have what the trial made, or give what it needs."""
 DEVICE_VARIABLE = "ORCHESTRATE_DEVICE"
 """Environment variable for tests of placement: a torch device for trials that have a GPU, such as ``cpu``."""
 _INTERVAL_SECONDS = 0.25
@@ -50,6 +54,13 @@ def prepare(data: DataConfig, noise: NoiseConfig, root: Path, sources: Path) -> 
     from workloads import run
 
     return run.prepare(data, noise, root, sources)
+
+
+def data_folder(data: DataConfig, noise: NoiseConfig, root: Path, data_hash: str) -> Path:
+    """Where :func:`prepare` has put the data of that hash."""
+    from workloads.data import prepared
+
+    return prepared.folder(data, noise, root, data_hash)
 
 
 def misfits(configs: Sequence[TrialConfig], facts: DataFacts) -> list[Misfit | None]:
@@ -82,6 +93,7 @@ def request_of(
     attempt: int = 1,
     time_limit: float | None = None,
     confined: bool = False,
+    store: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What travels to the worker: plain values only.
 
@@ -89,8 +101,10 @@ def request_of(
         resources: ``cpu`` and ``gpu`` of this attempt.
         time_limit: seconds that the attempt may work.
         confined: keep the process within its share of a GPU's memory.
+        store: what ``Mirror.request`` says of an object store; ``trials`` and ``data_root`` are the driver's.
     """
     return {
+        **(store or {}),
         "config": config.to_dict(),
         "folder": str(trials / key),
         "data_root": str(data_root),
@@ -112,28 +126,42 @@ def train(request: dict[str, Any]) -> None:
     So the worker lives on for the next trial, and the driver learns the reason in words.
     """
     folder = Path(request["folder"])
-    if not folder.parent.is_dir():
+    if "store" not in request and not folder.parent.is_dir():
         # Before anything is made there: it would be lost to everyone else.
         return tune.report({OUTCOME: json.dumps(_unseen(folder.parent)), "done": True})
+    with home_of(request) as home:
+        last = _attempted(request, home)
+    # `done` ends the trial with this report; without it Tune would ask once more.
+    tune.report({**last, "done": True})
+
+
+def _attempted(request: dict[str, Any], home: Home) -> dict[str, Any]:
+    """Make the attempt; its last report."""
     # How long Tune waits for a stopped trial to leave this process before it gives up on the next one: two
     # seconds pass quickly on a busy machine.
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")
-    alarm = Alarm(timeout_file(folder, request["attempt"]), request["time_limit"])
-    reporter = _Reporter(tune.report, alarm=alarm)
+    alarm = Alarm(timeout_file(home.notes, request["attempt"]), request["time_limit"])
+    reporter = _Reporter(tune.report, alarm=alarm, written=home.reported)
     try:
+        home.furnish()
         # Loading torch takes long on a busy machine, and is no work of the trial.
         importlib.import_module("workloads.protocols.trials")
         with alarm:
-            outcome = _run(request, folder, reporter)
+            outcome = _run(request, home, reporter)
     except Exception as error:
-        outcome = _failure(error, folder)
+        outcome = _failure(error, home.folder)
     except SystemExit as error:
         if reporter.stopped:
             raise
         # Whoever calls sys.exit in a loss means this trial, not the worker.
-        outcome = _failure(error, folder)
-    # `done` ends the trial with this report; without it Tune would ask once more.
-    tune.report({**reporter.message(), OUTCOME: json.dumps(outcome), "done": True})
+        outcome = _failure(error, home.folder)
+    try:
+        if outcome.get("kind") not in (REFUSED, "lost"):
+            home.hand_over()
+    except OSError as error:
+        # Of two failures the attempt's own says more.
+        outcome = _failure(error, home.folder) if outcome["state"] == "complete" else outcome
+    return {**reporter.message(), OUTCOME: json.dumps(outcome)}
 
 
 def _unseen(folder: Path) -> dict[str, Any]:
@@ -145,7 +173,7 @@ def _unseen(folder: Path) -> dict[str, Any]:
     return {"state": "failed", "kind": UNSEEN, "reason": reason, "metrics": {}}
 
 
-def _run(request: dict[str, Any], folder: Path, reporter: _Reporter) -> dict[str, Any]:
+def _run(request: dict[str, Any], home: Home, reporter: _Reporter) -> dict[str, Any]:
     """Train and measure; the outcome."""
     from workloads import run
     from workloads.training.device_memory import Gauge
@@ -158,8 +186,8 @@ def _run(request: dict[str, Any], folder: Path, reporter: _Reporter) -> dict[str
         result = run.run(
             config,
             reporter.take,
-            folder=folder,
-            data_root=Path(request["data_root"]),
+            folder=home.folder,
+            data_root=home.data_root,
             device=device,
             threads=max(1, math.floor(request["resources"]["cpu"])),
         )
@@ -204,10 +232,12 @@ class _Reporter:
         send: Callable[[dict[str, Any]], None],
         clock: Callable[[], float] = time.monotonic,
         alarm: Alarm | None = None,
+        written: Callable[[], None] = lambda: None,
     ) -> None:
         self._send = send
         self._clock = clock
         self._alarm = alarm
+        self._written = written
         self._sent = clock()
         self._memory: tuple[int, int] | None = None
         self.waiting: list[dict[str, Any]] = []
@@ -217,6 +247,8 @@ class _Reporter:
         """Says what the process needs of a GPU's memory, where it has one."""
 
     def take(self, report: EpochReport) -> None:
+        # A checkpoint is written before its epoch is reported.
+        self._written()
         self.waiting.append({"epoch": report.epoch, "metrics": _finite(report.metrics)})
         if self._clock() - self._sent >= _INTERVAL_SECONDS:
             self.note_memory()
@@ -247,6 +279,9 @@ def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def _failure(error: BaseException, folder: Path) -> dict[str, Any]:
     """The outcome of an attempt that an error ended."""
+    if isinstance(error, Refused | OutOfReach):
+        kind = REFUSED if isinstance(error, Refused) else "lost"
+        return {"state": "failed", "kind": kind, "reason": redacted(str(error)), "metrics": {}}
     full = full_disk(error)
     if full is not None:
         return {"state": "failed", "kind": DISK_FULL, "reason": full_disk_text(full, folder), "metrics": {}}

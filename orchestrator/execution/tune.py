@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ def fit(
     machines: Callable[[], Sequence[Machine]],
     interrupted: Callable[[], bool],
     halt: Callable[[str], None],
+    store: Mapping[str, Any] | None = None,
 ) -> None:
     """Train until the campaign is done or the study has to stop.
 
     Args:
         machines: CPUs and GPUs of each node at the moment; nodes may leave and join.
         halt: stops the study, for a reason that is given in words.
+        store: as for ``request_of``.
     """
     wanted, execution = campaign.spec.resources, campaign.spec.execution
     packing = Packing(wanted, campaign.record.trials.values())
@@ -56,6 +58,7 @@ def fit(
             attempt=request.attempt,
             time_limit=execution.time_limit,
             confined=packed,
+            store=store,
         )
 
     bridge = Bridge(campaign, payload, interrupted, time.monotonic, halt, packing, room, most)

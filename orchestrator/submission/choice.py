@@ -74,8 +74,9 @@ def storage_here(profile: Profile, *, make: bool) -> Storage:
     folder = storage.folder
     if folder is None:
         raise Unavailable(
-            f"storage: {storage.place} is no folder, and studies work in folders only so far; nothing was "
-            "submitted. Give a folder that every node mounts"
+            f"storage: {storage.place} is no folder; a submission's scripts and logs need one; nothing was "
+            "submitted. Give a folder that every node mounts, or run `orchestrate study STUDY --out "
+            f"{storage.place}` in a job of your own"
         )
     if not folder.is_dir():
         if not _is_here(profile):

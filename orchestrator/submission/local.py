@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from orchestrator.errors import Unavailable
+from orchestrator.process import Process
 from orchestrator.submission.job import Job, Status
-from orchestrator.submission.process import Process
+from orchestrator.submission.log import pieces
 from orchestrator.submission.profile import Profile
 from orchestrator.submission.shell import head, surroundings, text
 
@@ -100,16 +102,12 @@ def logs(native: str, profile: Profile, *, follow: bool) -> Iterator[str]:
     except OSError as error:
         raise Unavailable(f"{native}: has no log ({error.strerror})") from error
     with file:
-        over = False
-        while True:
-            if piece := file.read(2**16):
-                yield piece
-            elif over or not follow:
-                return
-            else:
-                # Asked before the last look, or what was written in between would be lost.
-                over = status(native, profile).over
-                time.sleep(0 if over else _POLL_SECONDS)
+        over = partial(_is_over, native, profile)
+        yield from pieces(file, follow=follow, over=over, poll_seconds=_POLL_SECONDS)
+
+
+def _is_over(native: str, profile: Profile) -> bool:
+    return status(native, profile).over
 
 
 def cancel(native: str, profile: Profile) -> None:

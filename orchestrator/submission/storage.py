@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from orchestrator.errors import Unavailable
+from orchestrator.objects import Objects, folder_of
 
 _FOLDER = "submissions"
 
@@ -26,10 +24,7 @@ class Storage:
     @property
     def folder(self) -> Path | None:
         """The folder on this machine; None in an object store."""
-        if "://" not in self.place:
-            return Path(self.place)
-        url = urlsplit(self.place)
-        return Path(unquote(url.path)) if url.scheme == "file" else None
+        return folder_of(self.place)
 
     def write(self, submission: str, name: str, text: str) -> None:
         """Write a file of a submission; whole or not at all. Raises: Unavailable."""
@@ -37,10 +32,7 @@ class Storage:
             if self.folder is not None:
                 _write_file(self.folder / _FOLDER / submission / name, text)
                 return
-            system, root = self._remote()
-            # An object appears whole when its stream is closed.
-            with system.open_output_stream(f"{root}/{_FOLDER}/{submission}/{name}") as stream:
-                stream.write(text.encode())
+            Objects(self.place).put(f"{_FOLDER}/{submission}/{name}", text.encode())
         except OSError as error:
             raise Unavailable(f"{self.place}: cannot be written ({error}); nothing was submitted") from error
 
@@ -49,9 +41,7 @@ class Storage:
         try:
             if self.folder is not None:
                 return (self.folder / _FOLDER / submission / name).read_text(encoding="utf-8")
-            system, root = self._remote()
-            with system.open_input_stream(f"{root}/{_FOLDER}/{submission}/{name}") as stream:
-                return bytes(stream.read()).decode()
+            return Objects(self.place).get(f"{_FOLDER}/{submission}/{name}").decode()
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -63,19 +53,9 @@ class Storage:
             if self.folder is not None:
                 home = self.folder / _FOLDER
                 return [f.parent.name for f in home.glob("*/submission.json")]
-            fs = importlib.import_module("pyarrow.fs")
-            system, root = self._remote()
-            found = system.get_file_info(fs.FileSelector(f"{root}/{_FOLDER}", allow_not_found=True))
-            return [info.base_name for info in found if info.type == fs.FileType.Directory]
+            return Objects(self.place).folders(_FOLDER)
         except OSError as error:
             raise Unavailable(f"{self.place}: cannot be read ({error})") from error
-
-    def _remote(self) -> tuple[Any, str]:
-        try:
-            system, root = importlib.import_module("pyarrow.fs").FileSystem.from_uri(self.place)
-        except ValueError as error:
-            raise Unavailable(f"{self.place}: is no storage that can be reached ({error})") from error
-        return system, root.rstrip("/")
 
 
 def _write_file(path: Path, text: str) -> None:

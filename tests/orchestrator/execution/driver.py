@@ -62,7 +62,8 @@ class Driver:
         environment.pop("RAY_ADDRESS", None)
         environment.pop("MLFLOW_TRACKING_URI", None)
         if python_path is not None:
-            environment["PYTHONPATH"] = str(python_path)
+            earlier = environment.get("PYTHONPATH", "")
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(python_path), earlier)))
         environment.update(variables or {})
         self.process = subprocess.Popen(
             [COMMAND, "study", study, "--out", out, *options],

@@ -144,9 +144,10 @@ def test_what_rays_memory_monitor_ended_ran_out_of_memory_in_its_words(tmp_path:
     )
 
 
-def test_a_full_disk_stops_the_study_and_is_no_failure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["disk_full", "unseen", "refused"])
+def test_a_full_disk_and_its_like_stop_the_study_and_are_no_failure(tmp_path: Path, kind: str) -> None:
     run = Run(tmp_path)
-    assert run.end(failed("disk_full")) is None
+    assert run.end(failed(kind)) is None
     assert run.halted == ["in words"]
     # What else ends now is not recorded either.
     run.bridge.complete("ray", None, True)

@@ -20,6 +20,7 @@ from orchestrator.study.spec import (
     ConfirmSpec,
     ProtocolSpec,
     ReportSpec,
+    ResourcesSpec,
     SearchSpec,
     StudySpec,
 )
@@ -147,3 +148,21 @@ def test_a_regime_that_one_loss_does_not_fit_is_on_record_once_however_often_a_s
     assert (skipped["arm"], skipped["regime"]) == ("ldam", "long_tailed/drw")
     said = f"ldam: not trained in long_tailed/drw: {skipped['reason']}"
     assert capsys.readouterr().out.count(said) == 1
+
+
+def test_what_needs_more_gpus_than_a_node_has_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0}}] * 2
+
+    @contextlib.contextmanager
+    def connect(_: str | None, **__: Any) -> Iterator[cluster.Cluster]:
+        yield cluster.Cluster("local", cluster.Machines(lambda: nodes))
+
+    monkeypatch.setattr(cluster, "connect", connect)
+    with pytest.raises(Unavailable) as refused:
+        run(study(tmp_path, resources=ResourcesSpec(1, 2.0)), tmp_path)
+    said = "no trial fits on a node of the cluster: a trial wants 1 CPUs and 2 GPUs"
+    assert str(refused.value).startswith(said)
+    assert "the nodes are: 2 of 8 CPUs and 1 GPUs; nothing was run" in str(refused.value)
+    assert [event["event"] for event in events(tmp_path)] == ["opened"]

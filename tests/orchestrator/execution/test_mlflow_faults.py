@@ -18,7 +18,7 @@ from orchestrator.execution.folder import claimed
 from orchestrator.execution.provenance import session_facts
 from orchestrator.study.loader import load_study
 from orchestrator.study.spec import TrackingSpec
-from tests.orchestrator.execution.driver import STUDY, Driver, reports, study_file, undisturbed_run
+from tests.orchestrator.execution.driver import Driver, reports, study_file, undisturbed_run
 from tests.orchestrator.simulation import study as simulated
 from tests.orchestrator.tracking.holdings import holdings
 from tests.orchestrator.tracking.server import Proxy, Server
@@ -38,6 +38,17 @@ training: {epochs: 12, batch_size: 64}
 noise: {size: 200}
 execution: {max_concurrent: 1}
 """
+# Without a pruner: how many epochs a trial still reports after it was stopped is a matter of chance.
+STUDY = (
+    DATA
+    + """\
+arms:
+  cross_entropy: {lr: {log_uniform: [0.02, 0.3]}}
+  logitnorm: {tau: {log_uniform: [0.1, 1.0]}, lr: {log_uniform: [0.02, 0.3]}}
+search: {trials: 2, seeds: [0], parallel: 1}
+confirm: {seeds: [100]}
+"""
+)
 USER, PASSWORD, SECRET = "ann", "s3cretpw+x", "key-0a1b2c3d4e5f"
 LOSS = """\
 import os
@@ -53,7 +64,7 @@ class Tells(Loss):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return study_file(tmp_path_factory)
+    return study_file(tmp_path_factory, STUDY)
 
 
 @pytest.fixture(scope="module")

@@ -151,7 +151,7 @@ def test_an_arms_run_names_the_regimes_of_its_means_and_what_was_left_out(
         assert shown["long_tailed/plain/test/accuracy"] == mean("long_tailed/plain", "test/accuracy")
         balanced = "imbalance/balanced_accuracy"
         assert shown[balanced] == mean("long_tailed/plain", balanced)
-        assert f"{balanced}_std" in shown
+        assert f"std/{balanced}" in shown
         forgetting = "continual/class_il/forgetting"
         assert shown[forgetting] == mean("continual/naive", forgetting)
         assert shown[f"continual/replay/{forgetting}"] == mean("continual/replay", forgetting)

@@ -18,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.record import StudyRecord
+from orchestrator.cli import main
 from tests.orchestrator.execution.driver import COMMAND, Driver, reports, study_file, undisturbed_run
 from tests.orchestrator.simulation import decisions
 
@@ -257,13 +258,12 @@ def test_scores_and_sets_are_added_to_a_finished_study_without_changing_what_it_
     ],
 )
 def test_a_rescoring_that_cannot_be_says_why_and_changes_nothing(
-    undisturbed: Path, options: tuple[str, ...], said: str
+    undisturbed: Path, options: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ledger = undisturbed / "small" / "ledger.jsonl"
     content = ledger.read_bytes()
-    status, output = rescored(undisturbed, *options)
-    assert status != 0
-    assert said in output
+    assert main(["rescore", "small", "--out", str(undisturbed), *options]) != 0
+    assert said in capsys.readouterr().err
     assert ledger.read_bytes() == content
 
 

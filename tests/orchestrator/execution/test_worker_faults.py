@@ -160,11 +160,11 @@ def test_every_bad_arm_fails_in_sight_and_the_others_are_kept(bad: Ended) -> Non
 @pytest.mark.parametrize(
     ("name", "attempts", "reason"),
     [
-        ("RaisesLate", 2, "exception: ValueError: no more after 40 steps"),
+        ("RaisesLate", 1, "exception: ValueError: no more after 40 steps"),
         ("DivergesLate", 1, "diverged: TrainingDiverged: "),
         (
             "Leaves",
-            2,
+            1,
             "exception: SystemExit: the loss, or something that it uses, called sys.exit('I am done')",
         ),
         ("Dies", 2, "lost: its worker went away before it ended"),

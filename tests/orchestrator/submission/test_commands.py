@@ -75,7 +75,7 @@ def test_a_submission_is_written_sent_and_followed_by_commands_that_work(
     ((job, files),) = cluster.taken
     assert files == {"job.txt": f"run {folder.name}\n"} == {"job.txt": f"run {job.id}\n"}
     assert json.loads((folder / "submission.json").read_text())["native"] == "native-1"
-    assert "small: 2 arms, at most 12 search trials and 4 confirm trials" in told.out
+    assert "small: 2 arms, at most 6 search trials and 4 confirm trials" in told.out
     assert "warning: confirm.seeds" in told.err
     commands = [line.split() for line in told.out.splitlines() if line.startswith("  orchestrate")]
     assert [words[1] for words in commands] == ["status", "logs", "cancel"]

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import Unavailable
+from orchestrator.process import Process
 from orchestrator.submission import local
 from orchestrator.submission.job import Status
-from orchestrator.submission.process import Process
 from orchestrator.submission.profile import Profile
 from tests.orchestrator.submission.cases import job, placed
 
