@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from orchestrator.campaign.record import ArmRecord, StudyRecord
@@ -69,7 +70,9 @@ def arm_text(spec: StudySpec, arm: ArmRecord) -> str:
 def sources(record: StudyRecord) -> Mapping[str, str]:
     """MLflow's own tags of where a run comes from."""
     session: Mapping[str, Any] = record.sessions[-1]
-    found = {"mlflow.source.type": "LOCAL", "mlflow.source.name": clipped(_command(session))}
+    # MLflow shows what stands after the last slash.
+    words = [Path(word).name if "/" in word else word for word in session.get("command", ())]
+    found = {"mlflow.source.type": "LOCAL", "mlflow.source.name": clipped(shlex.join(words))}
     commit = str(session.get("commit") or "")
     return found | ({"mlflow.source.git.commit": commit} if commit else {})
 

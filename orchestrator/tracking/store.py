@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import os
 import socket
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -115,7 +114,9 @@ def free_port(host: str) -> int:
 
 
 def serve_ui(uri: str, port: int, host: str, studies: Mapping[str, Whereabouts] | None = None) -> int:
-    """Run the MLflow UI on a store until it is stopped; returns its exit status.
+    """Run the MLflow UI on a store until it is stopped, in the place of this process.
+
+    Returns where there is nothing to run: 0.
 
     Args:
         port: 0 for a free one.
@@ -141,4 +142,6 @@ def serve_ui(uri: str, port: int, host: str, studies: Mapping[str, Whereabouts] 
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     environment.pop("MLFLOW_TRACKING_URI", None)
-    return subprocess.run(command, env=environment, check=False).returncode
+    sys.stdout.flush()
+    # In its place, so that whoever stops this process stops the server and leaves none behind.
+    os.execve(sys.executable, command, environment)

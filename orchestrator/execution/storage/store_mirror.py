@@ -7,8 +7,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from orchestrator.campaign.mending import copy_of
-from orchestrator.campaign.record import ArmRecord, StudyRecord, TrialRecord
+from orchestrator.campaign.record import StudyRecord
 from orchestrator.errors import Unavailable
 from orchestrator.execution.lock import is_locked
 from orchestrator.execution.storage.aside import finish_moving, move_aside
@@ -25,19 +24,15 @@ from orchestrator.execution.storage.lease import RENEW_SECONDS, Lease, is_held
 from orchestrator.execution.storage.mirror import Mirror
 from orchestrator.execution.storage.parts import Parts
 from orchestrator.execution.storage.prepared import send_data
+from orchestrator.execution.storage.trials import StoredTrials, side_by_side
 from orchestrator.objects import Listed, Objects, Refused, patiently
 from orchestrator.tracking import whereabouts
-from workloads.protocols.folder import CHECKPOINT, RESULT, Findings
-from workloads.sealed import Damaged, file_digest, read_sealed
+from workloads.protocols.folder import Findings
 
 STUDY, IDENTITY, LEDGER = "study.yaml", "identity.json", "ledger"
 _SMALL = (IDENTITY, STUDY, whereabouts.FILE)
 DRIVERS = "drivers"
 _NO_STUDIES = ("data", "submissions")
-_REPORTED = ("scores.npz", "reliability.json", "stream.json")
-"""Saved outputs that a report reads of every trial."""
-_UNREPORTED = ("id_train", "id_validation", "noise_", "head")
-"""What it does not read of an arm's first trial, of which it shows the outputs themselves."""
 _PUSH_SECONDS = 3.0
 """The ledger is sent at most this often,"""
 _PUSH_SHARE = 10
@@ -45,7 +40,6 @@ _PUSH_SHARE = 10
 _RETRY_SECONDS = 5.0
 _GREETING_SECONDS = 20.0
 """A store that does not answer at the start is tried again for so long."""
-_SIDE_BY_SIDE = 8
 _DELIVERY_SECONDS = 60.0
 _GOODBYE_SECONDS = 3.0
 
@@ -71,6 +65,7 @@ class StoreMirror(Mirror):
         self._halt: Callable[[str], None] = lambda text: None
         self._lease = Lease(objects, f"{self._study}/{DRIVERS}", say)
         self._parts = Parts(objects, f"{self._study}/{LEDGER}")
+        self._trials = StoredTrials(objects, study_dir)
         self._ledger: Path | None = None
         self._sent: dict[str, bytes] = {}
         """Content of small files that the store has."""
@@ -143,14 +138,14 @@ class StoreMirror(Mirror):
             patiently(lambda: self.fetch_trial(key), _GREETING_SECONDS)
 
         try:
-            self._together(fetch, list(keys))
+            side_by_side(fetch, list(keys))
         except OSError as error:
             raise Unavailable(f"{error}; nothing was changed") from error
         self.begin(self.study_dir / "ledger.jsonl", self._say, self._halt)
         try:
             yield
         finally:
-            self.send_trials(keys)
+            self._trials.send(keys)
             undelivered = self.finish(_DELIVERY_SECONDS)
             if undelivered:
                 self._say(undelivered)
@@ -169,24 +164,7 @@ class StoreMirror(Mirror):
         return any(name.startswith("trials/") for name in self._there)
 
     def look(self, key: str) -> Findings:
-        names = {n.removeprefix(f"trials/{key}/") for n in self._there if n.startswith(f"trials/{key}/")}
-        if not names:
-            return Findings(("its folder is missing",), f"{CHECKPOINT} is missing")
-        lacking = "" if CHECKPOINT in names else f"{CHECKPOINT} is missing from the store"
-        folder = self.study_dir / "trials" / key
-        if RESULT not in names:
-            return Findings((f"{RESULT} is missing from the store",), lacking)
-        try:
-            patiently(
-                lambda: self._objects.fetch(f"{self._study}/trials/{key}/{RESULT}", folder / RESULT), 60
-            )
-            record = read_sealed(folder / RESULT)
-        except (OSError, Damaged) as error:
-            return Findings((f"{RESULT} cannot be used ({error})",), lacking)
-        if record.get("key") != key:
-            return Findings((f"{RESULT} is another trial's",), lacking)
-        gone = tuple(f"{name} is missing from the store" for name in record["files"] if name not in names)
-        return Findings(gone, lacking)
+        return self._trials.look(key, self._there)
 
     def send_data(self, folder: Path) -> None:
         try:
@@ -210,60 +188,16 @@ class StoreMirror(Mirror):
         self._news.set()
 
     def fetch_trial(self, key: str) -> None:
-        place, folder = f"{self._study}/trials/{key}", self.study_dir / "trials" / key
-        found = self._objects.listed(place)
-        lacking = [
-            name for name, each in found.items() if name != RESULT and _size(folder / name) != each.size
-        ]
-        if RESULT in found:
-            self._objects.fetch(f"{place}/{RESULT}", folder / RESULT)
-            for name, digest in read_sealed(folder / RESULT)["files"].items():
-                if name not in lacking and (folder / name).is_file() and file_digest(folder / name) != digest:
-                    lacking.append(name)
-        self._together(lambda name: self._objects.fetch(f"{place}/{name}", folder / name), lacking)
+        self._trials.fetch(key)
 
     def fetch_reported(self, record: StudyRecord) -> None:
-        complete = [t for t in record.trials.values() if t.stage == "confirm" and t.state == "complete"]
-        first = {t.key for arm in record.arms.values() for t in _first_complete(arm)}
-
-        def fetch(key: str) -> None:
-            place, folder = f"{self._study}/trials/{key}", self.study_dir / "trials" / key
-            # What is not there, or not now, is what the report says is missing.
-            with contextlib.suppress(OSError, Damaged, KeyError):
-                patiently(lambda: self._objects.fetch(f"{place}/{RESULT}", folder / RESULT), 20)
-                listed = read_sealed(folder / RESULT)["files"]
-                for name, digest in listed.items():
-                    file = name.removeprefix("outputs/")
-                    wanted = file in _REPORTED or (key in first and not file.startswith(_UNREPORTED))
-                    if wanted and _digest(folder / name) != digest:
-                        self._objects.fetch(f"{place}/{name}", folder / name)
-
-        self._together(fetch, [t.key for t in complete])
+        self._trials.fetch_reported(record)
 
     def send_report(self) -> None:
         home = self.study_dir / "report"
         files = {file.relative_to(home).as_posix(): file for file in home.rglob("[!.]*") if file.is_file()}
         with contextlib.suppress(OSError):
-            self._together(lambda n: self._objects.put(f"{self._study}/report/{n}", files[n]), list(files))
-
-    def send_trials(self, keys: Iterable[str]) -> None:
-        """Send what has changed in the working copy of these trials, whole before this. Raises: OSError."""
-
-        def send(key: str) -> None:
-            place, folder = f"{self._study}/trials/{key}", self.study_dir / "trials" / key
-            local = read_sealed(folder / RESULT)
-            self._objects.fetch(f"{place}/{RESULT}", folder / ".result")
-            before = read_sealed(folder / ".result")
-            (folder / ".result").unlink()
-            if before == local:
-                return
-            self._objects.delete(f"{place}/{RESULT}")
-            for name in local["files"]:
-                if before["files"].get(name) != local["files"][name]:
-                    self._objects.put(f"{place}/{name}", folder / name)
-            self._objects.put(f"{place}/{RESULT}", folder / RESULT)
-
-        self._together(send, list(keys))
+            side_by_side(lambda n: self._objects.put(f"{self._study}/report/{n}", files[n]), list(files))
 
     def finish(self, seconds: float) -> str:
         if self._ledger is None or not self._thread.is_alive():
@@ -382,28 +316,9 @@ class StoreMirror(Mirror):
         with contextlib.suppress(OSError):
             self._lease.release()
 
-    def _together(self, action: Callable[[str], None], names: list[str]) -> None:
-        if names:
-            with ThreadPoolExecutor(min(_SIDE_BY_SIDE, len(names))) as pool:
-                list(pool.map(action, names))
-
-
-def _first_complete(arm: ArmRecord) -> Iterator[TrialRecord]:
-    """Of each regime, the trial that a report takes for an example."""
-    for trials in arm.confirms.values():
-        yield from [t for t in trials.values() if t.state == "complete"][:1]
-
 
 def _content(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except OSError:
         return None
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
-
-
-def _digest(path: Path) -> str | None:
-    return file_digest(path) if path.is_file() else None

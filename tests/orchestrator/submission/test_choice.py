@@ -85,7 +85,7 @@ def test_a_storage_that_this_machine_does_not_see_is_refused(tmp_path: Path) -> 
 
 
 def test_an_object_store_is_refused_in_plain_words() -> None:
-    with pytest.raises(Unavailable, match="s3://bucket/runs is no folder; a submission.s scripts"):
+    with pytest.raises(Unavailable, match=r"s3://bucket/runs is no folder; a submission.s scripts"):
         storage_here(Profile("lab", "slurm", storage="s3://bucket/runs"), make=False)
 
 

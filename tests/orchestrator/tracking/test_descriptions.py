@@ -42,7 +42,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyRecord, MlflowC
                 "num_classes": 6,
                 "image_shape": [1, 8, 8],
             }
-            command = ["orchestrate", "study", "a file.yaml"]
+            command = ["orchestrate", "study", "/some/where/a file.yaml"]
             event = {**event, "data": facts, "instance": "one", "command": command, "commit": "c0ffee"}
         events.append(event)
     record = StudyRecord.fold(events)
@@ -96,7 +96,7 @@ def test_the_experiment_and_the_studys_run_say_what_this_is(told: tuple[StudyRec
     note = runs(client)["study"].data.tags["mlflow.note.content"]
     assert note.startswith("**Which one?**\n\nNobody wins.\n\nThe report is among the artifacts")
     assert "434 training images" in note
-    assert "`orchestrate study 'a file.yaml'`" in note
+    assert "`orchestrate study '/some/where/a file.yaml'`" in note
 
 
 def test_while_there_is_no_answer_the_studys_run_says_so(told: tuple[StudyRecord, MlflowClient]) -> None:
