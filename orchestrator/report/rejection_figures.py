@@ -45,6 +45,9 @@ MAPPED = 250
 MOST_CLASSES = 20
 """Of a map: more corners cannot be told apart."""
 
+_AXES = {"msp": "msp score, as −log(1 − p)"}
+"""What is drawn of a score, where its name alone would mislead."""
+
 Pooled = Mapping[str, PooledScores | tuple[int, ...]]
 """By arm: its scores, or the seeds that should have some."""
 
@@ -65,7 +68,7 @@ def score_figure(spec: StudySpec, record: StudyRecord, pooled: Pooled) -> Drawin
         draw_densities(panel, scores, near_sets(spec.data), arm_colour(spec, arm))
         if index % COLUMNS and isinstance(pooled[ordered_arms(spec)[index - index % COLUMNS]], PooledScores):
             panel.tick_params(labelleft=False)
-        panel.set_xlabel(f"{spec.evaluation.headline} score")
+        panel.set_xlabel(_AXES.get(spec.evaluation.headline, f"{spec.evaluation.headline} score"))
     return drawn(
         figure,
         "scores",
