@@ -110,7 +110,10 @@ def make_parser() -> argparse.ArgumentParser:
     _add_jobs(command)
     text = f"{either}; or a submission's id, its beginning, or last"
     out(command("status", "where a study or a submission stands", text))
-    out(command("report", "write the report again and print its summary", either))
+    report = command("report", "write the report again and print its summary", either)
+    text = "write it again every so many seconds (default: 30) while the study runs"
+    report.add_argument("--follow", nargs="?", type=_at_least_one, const=30, metavar="SECONDS", help=text)
+    out(report)
     rescore = command("rescore", "add scores or OOD sets to a finished study, without training", either)
     text = "a score, with parameters where needed: energy:T=0.1 (may be repeated)"
     rescore.add_argument("--score", action="append", default=[], metavar="SCORE", help=text)

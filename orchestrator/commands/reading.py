@@ -12,7 +12,10 @@ from orchestrator.commands.stored import file_of, locate, mirror_of, record_in, 
 from orchestrator.errors import Unavailable
 
 if TYPE_CHECKING:
+    from orchestrator.execution.storage.mirror import Mirror
     from orchestrator.study.spec import StudySpec
+
+_LOOK_SECONDS = 1.0
 
 
 def validate(arguments: argparse.Namespace) -> int:
@@ -84,15 +87,32 @@ def status(arguments: argparse.Namespace) -> int:
 def report(arguments: argparse.Namespace) -> int:
     settle(arguments)
     spec, study_dir = locate(arguments.study, arguments.out, arguments.store)
-    record, mirror = record_in(study_dir), mirror_of(study_dir, arguments.store)
-    mirror.fetch_reported(record)
-    made = reported(spec, record, study_dir)
-    mirror.send_report()
+    mirror = mirror_of(study_dir, arguments.store)
+    while True:
+        # Asked first: what is written in between stands in the next report.
+        follow = arguments.follow if arguments.follow and mirror.is_held() else None
+        record = record_in(study_dir)
+        mirror.fetch_reported(record)
+        made = reported(spec, record, study_dir, follow)
+        mirror.send_report()
+        if follow is None:
+            break
+        shown = f"{time.strftime('%H:%M:%S')}  {made.folder / 'index.html'}"
+        print(f"{shown}  (again in {follow} s at most, until the study ends; Ctrl-C stops)", flush=True)
+        _wait(mirror, follow)
+        mirror.bring()
     print(made.text)
     print(f"Report   {made.folder / 'index.html'}")
     if arguments.store:
         print(f"         and {mirror.place}/report")
     return 0
+
+
+def _wait(mirror: Mirror, seconds: float) -> None:
+    """So long, or until no driver works on the study any more."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and mirror.is_held():
+        time.sleep(min(_LOOK_SECONDS, seconds))
 
 
 def ui(arguments: argparse.Namespace) -> int:

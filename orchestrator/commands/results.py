@@ -19,14 +19,14 @@ _MEASURED = (
 """How the names of a confirmed model's final metrics begin."""
 
 
-def reported(spec: StudySpec, record: StudyRecord, study_dir: Path) -> Reported:
+def reported(spec: StudySpec, record: StudyRecord, study_dir: Path, refresh: int | None = None) -> Reported:
     """Write the report, and what a session or the terminal wants of it."""
     from orchestrator.execution.study_run import Reported
     from orchestrator.report.audit import audit_summaries
     from orchestrator.report.build import write_report
     from orchestrator.report.summary import summary_text
 
-    files = write_report(spec, record, study_dir)
+    files = write_report(spec, record, study_dir, refresh)
     text = summary_text(spec, record, study_dir)
     means, audits = summaries(spec, record), audit_summaries(spec, record)
     return Reported(text, files.html.parent, means, audits, files.answer)

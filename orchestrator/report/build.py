@@ -32,10 +32,15 @@ class ReportFiles:
     figures: list[Path]
 
 
-def write_report(spec: StudySpec, record: StudyRecord, study_dir: Path) -> ReportFiles:
+def write_report(
+    spec: StudySpec, record: StudyRecord, study_dir: Path, refresh: int | None = None
+) -> ReportFiles:
     """Write ``study_dir/report``: HTML page, Markdown, CSV and LaTeX tables, and figures (PNG and SVG).
 
     Works at any moment of a study, and again after it: what is there is replaced.
+
+    Args:
+        refresh: seconds after which a browser loads the page again.
     """
     folder = study_dir / "report"
     contents = assemble(spec, record)
@@ -57,7 +62,7 @@ def write_report(spec: StudySpec, record: StudyRecord, study_dir: Path) -> Repor
     ]
     return ReportFiles(
         answer=" ".join(contents.answer),
-        html=_write(folder / "index.html", page_html(contents, drawings, urls, undrawn).encode()),
+        html=_write(folder / "index.html", page_html(contents, drawings, urls, undrawn, refresh).encode()),
         markdown=_write(folder / "report.md", markdown_text(contents, drawings, undrawn).encode()),
         csvs=[_write(folder / name, text.encode()) for name, text in csvs.items()],
         tables=[

@@ -25,12 +25,14 @@ def page_html(
     drawings: Sequence[Drawing],
     urls: Mapping[tuple[str, str], str] | None = None,
     undrawn: Sequence[str] = (),
+    refresh: int | None = None,
 ) -> str:
     """Fill ``page.html``. Everything is escaped but the figures, which are our own SVG.
 
     Args:
         urls: by arm and regime, a page that shows the runs; without one, cells lead to the table of runs.
         undrawn: why figures are missing, in sentences.
+        refresh: seconds after which a browser loads the page again; None: it does not.
     """
     import jinja2
 
@@ -53,7 +55,9 @@ def page_html(
         "outside": partial(_outside, urls or {}),
     }
     template = environment.get_template("page.html")
-    return template.render(c=contents, drawings=drawings, undrawn=undrawn, few=FEW, many=MANY)
+    return template.render(
+        c=contents, drawings=drawings, undrawn=undrawn, few=FEW, many=MANY, refresh=refresh
+    )
 
 
 def column_blocks(table: Table) -> list[Table]:
