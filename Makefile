@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: quickstart test test-fast test-system check format docs bench bench-smoke bench-gpu install install-dev clean
+.PHONY: quickstart test test-fast test-faults test-system check format docs bench bench-smoke bench-gpu install install-dev clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/orchestrate study studies/quickstart.yaml $(ARGS)
@@ -15,14 +15,18 @@ quickstart: $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: $(VENV)/.installed-dev
-	$(PYTEST) -m "not gpu and not system" $(ARGS)
+	$(PYTEST) -m "not gpu and not system and not faults" $(ARGS)
+
+# A quarter of an hour on two idle cores: every fault that docs/faults.md names and make test has no time for.
+test-faults: $(VENV)/.installed-dev
+	$(PYTEST) -m "faults and not gpu and not system" $(ARGS)
 
 # On a machine with Slurm or PostgreSQL (Debian: slurm-wlm munge postgresql): some minutes; what is missing is skipped with a reason.
 test-system: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system $(ARGS)
 
 test-fast: $(VENV)/.installed-dev
-	$(PYTEST) -m "not gpu and not slow and not system" $(ARGS)
+	$(PYTEST) -m "not gpu and not slow and not system and not faults" $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -315,6 +315,7 @@ def test_memory_is_that_of_ray_workers_below_this_process() -> None:
     assert 2**27 < found.idle_proportional <= found.idle_resident
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.parametrize("peer", ["script", "optuna", "tune"])
 def test_every_peer_trains_all_its_trials_and_says_what_came_of_them(
@@ -327,6 +328,7 @@ def test_every_peer_trains_all_its_trials_and_says_what_came_of_them(
     assert all(0 <= r["fpr95"] <= 1 and 0 < r["seconds"] < run.wall for r in run.results)
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_the_share_of_the_records_is_measured_in_a_study(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"

@@ -358,7 +358,7 @@ def test_ui_serves_the_store_of_the_study_or_of_the_output_folder(
     assert main(["ui", "--out", str(ran.parent), "--port", "0"]) == 3
     assert main(["ui", str(ran), "--host", "0.0.0.0"]) == 3
     uri = f"sqlite:///{ran.parent}/mlflow.db"
-    assert served == [(uri, 0, "127.0.0.1"), (uri, 5000, "0.0.0.0")]
+    assert served == [(uri, 0, "127.0.0.1", {}), (uri, 5000, "0.0.0.0", {})]
 
 
 def test_a_damaged_ledger_is_read_from_its_copy_with_a_warning(

@@ -19,7 +19,7 @@ from tests.orchestrator.execution.listening import is_loopback, listeners
 from tests.orchestrator.execution.nodes import Nodes
 from tests.orchestrator.simulation import decisions
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 
 _SECONDS = 400.0
 """Of patience; alone on the machine a run takes half a minute."""

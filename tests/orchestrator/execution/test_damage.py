@@ -97,6 +97,7 @@ def assert_nothing_doubled(out: Path, undisturbed: Path) -> None:
     assert models(out) == models(undisturbed) == 4
 
 
+@pytest.mark.faults
 def test_damaged_results_and_outputs_are_made_again_without_training(
     study: Path, out: Path, undisturbed: Path
 ) -> None:
@@ -159,6 +160,7 @@ def test_a_damaged_ledger_line_and_a_damaged_model_cost_nothing_and_are_told(
     assert_nothing_doubled(out, undisturbed)
 
 
+@pytest.mark.faults
 def test_a_ledger_whose_second_half_is_lost_is_worked_out_again_without_training(
     study: Path, out: Path, undisturbed: Path
 ) -> None:
@@ -172,6 +174,7 @@ def test_a_ledger_whose_second_half_is_lost_is_worked_out_again_without_training
     assert {t.key: t.metrics for t in confirmed(out)} == {t.key: t.metrics for t in confirmed(undisturbed)}
 
 
+@pytest.mark.faults
 def test_without_ledger_and_without_a_trials_folder_a_killed_study_goes_on_to_the_same_table(
     study: Path, tmp_path: Path, undisturbed: Path
 ) -> None:

@@ -13,7 +13,7 @@ from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.record import StudyRecord
 from tests.orchestrator.execution.driver import STUDY, Driver, study_file, undisturbed_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 
 TEXT = STUDY[: STUDY.index("arms:")] + (
     "arms: {cross_entropy: {lr: 0.1}, logitnorm: {lr: 0.1}}\nconfirm: {seeds: [100, 101]}\n"

@@ -15,7 +15,7 @@ import pytest
 from benchmarks.faults.comparison import Ended, differences, read_ended, trained_again
 from tests.orchestrator.execution.driver import COMMAND, Driver, reports, study_file, undisturbed_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400)]
 
 STOPS_WITHIN = 25.0
 """Seconds. The promise is 10 on an idle machine, which the soak measures; tests run beside each other."""

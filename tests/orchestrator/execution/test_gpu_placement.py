@@ -13,7 +13,7 @@ from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.record import StudyRecord
 from tests.orchestrator.execution.driver import STUDY, Driver
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400)]
 
 LOSSES = """\
 import json, os

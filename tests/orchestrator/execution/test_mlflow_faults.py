@@ -135,6 +135,7 @@ def test_a_server_that_is_down_at_the_start_is_said_and_nothing_runs(study: Path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.faults
 def test_a_server_that_dies_and_comes_back_gets_every_record_once(
     study: Path, server: Server, undisturbed: tuple[str, Any], tmp_path: Path
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_server_that_dies_and_comes_back_gets_every_record_once(
     assert (table(tmp_path), told(server.uri, "back")) == undisturbed
 
 
+@pytest.mark.faults
 def test_what_a_slow_and_then_dead_server_missed_is_delivered_by_the_same_command_again(
     study: Path, server: Server, proxy: Proxy, undisturbed: tuple[str, Any], tmp_path: Path
 ) -> None:
@@ -192,6 +194,7 @@ def test_what_a_slow_and_then_dead_server_missed_is_delivered_by_the_same_comman
     assert (table(tmp_path), told(server.uri, "missed")) == undisturbed
 
 
+@pytest.mark.faults
 def test_no_secret_reaches_terminal_folder_or_mlflow(server: Server, proxy: Proxy, tmp_path: Path) -> None:
     proxy.login = (USER, PASSWORD)
     (tmp_path / "telling.py").write_text(LOSS)

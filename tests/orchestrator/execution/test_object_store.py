@@ -19,7 +19,7 @@ from tests.orchestrator.execution.driver import COMMAND, Driver, reports, study_
 from tests.orchestrator.execution.store import BUCKET, Store
 
 pytest.importorskip("moto", reason="needs moto's S3 server (pip install moto[s3])")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400)]
 
 PLACE = f"s3://{BUCKET}/runs"
 

@@ -163,6 +163,7 @@ def test_an_arms_run_names_the_regimes_of_its_means_and_what_was_left_out(
     assert "Not trained" not in notes["cross_entropy"]
 
 
+@pytest.mark.faults
 def test_the_same_command_again_trains_nothing(study: Path, undisturbed: tuple[Path, str]) -> None:
     out, _ = undisturbed
     before = decisions(record_of(out))
@@ -182,6 +183,7 @@ def within_the_second_task(events: list[Event]) -> bool:
     return any(12 < epochs.get(key, 0) < 22 for key in streams - ended)
 
 
+@pytest.mark.faults
 def test_a_driver_killed_inside_a_stream_goes_on_to_the_same_results(
     study: Path, undisturbed: tuple[Path, str], tmp_path: Path
 ) -> None:

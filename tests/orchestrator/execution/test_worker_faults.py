@@ -232,6 +232,7 @@ def test_mlflow_says_what_failed(bad: Ended) -> None:
     assert statuses == {"FINISHED": 3, "FAILED": len(BAD)}
 
 
+@pytest.mark.faults
 def test_what_rays_memory_monitor_ends_is_out_of_memory_and_the_study_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,7 +71,10 @@ def test_with_a_server_cells_and_arms_lead_there(tmp_path: Path) -> None:
     text = files.html.read_text()
     urls = re.findall(r'href="(http[^"]+)"', text)
     assert len(set(urls)) == 3
-    assert all("/#/experiments/3/runs?searchFilter=tags.%60orchestrate.arm%60" in url for url in urls)
+    assert all(
+        "/#/experiments/3/runs?workflowType=machine_learning&searchFilter=tags.%60orchestrate.arm%60" in url
+        for url in urls
+    )
     # The accuracy of each arm, and its row in the table of runs.
     assert len(urls) == 6
     assert re.search(r'<tr id="runs-hem-standard"><th scope="row"><a href="http', text)

@@ -72,7 +72,7 @@ def test_only_a_server_has_pages_to_link() -> None:
     assert len(urls) == 17
     assert ("hem", "long_tailed/drw") not in urls
     assert urls["hem", "continual/replay"].startswith(
-        "http://mlflow.example/#/experiments/3/runs?searchFilter="
+        "http://mlflow.example/#/experiments/3/runs?workflowType=machine_learning&searchFilter="
     )
     assert run_urls(STUDY, record, Whereabouts("sqlite:///x.db", "3")) == {}
     assert run_urls(STUDY, record, None) == {}

@@ -16,7 +16,7 @@ from tests.orchestrator.execution.driver import COMMAND, study_file, undisturbed
 from tests.orchestrator.simulation import decisions
 from tests.orchestrator.submission.ray_head import RayHead, missing
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 
 TABLES = ("table.csv", "comparison.csv", "per_set.csv")
 
