@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_with_a_server_cells_and_arms_lead_there(tmp_path: Path) -> None:
             story.confirmed(arm, 0, seed, {"test/accuracy": 0.9 + seed / 10_000})
     files = write_report(spec, story.record(), tmp_path)
     text = files.html.read_text()
-    urls = re.findall(r'href="(http[^"]+)"', text)
+    urls = [unescape(url) for url in re.findall(r'href="(http[^"]+)"', text)]
     assert len(set(urls)) == 3
     assert all(
         "/#/experiments/3/runs?workflowType=machine_learning&searchFilter=tags.%60orchestrate.arm%60" in url
