@@ -51,8 +51,9 @@ _TOO_EARLY = -signal.SIGTERM
 KINDS: Mapping[str, Kind] = {
     "driver": Kind(_driver, signal.SIGKILL, {_KILLED}),
     "worker": Kind(_worker, signal.SIGKILL, {0}, needs_ray=True),
-    "raylet": Kind(_named("raylet"), signal.SIGKILL, {0, 1}, needs_ray=True),
-    "gcs": Kind(_named("gcs_server"), signal.SIGKILL, {0, 1}, needs_ray=True),
+    # 2: Ray was still starting, and nothing was run.
+    "raylet": Kind(_named("raylet"), signal.SIGKILL, {0, 1, 2}, needs_ray=True),
+    "gcs": Kind(_named("gcs_server"), signal.SIGKILL, {0, 1, 2}, needs_ray=True),
     "everything": Kind(_everything, signal.SIGKILL, {_KILLED}),
     "sigterm": Kind(_driver, signal.SIGTERM, {0, 130, _TOO_EARLY}, most_seconds=10.0),
     # What a scheduler does that signals every process of a job.

@@ -38,8 +38,8 @@ _QUIET = {
 _SLOW_START = "timed out during startup"
 """In Ray's bare Exception after its fixed 30 seconds."""
 _TOO_SLOW = (
-    "Ray's local cluster did not start within 30 s, as this machine is very busy (see: uptime). Nothing is "
-    "lost and no trial was run; run the same command again when there is less to do"
+    "Ray's local cluster did not start within 30 s: this machine is very busy (see: uptime), or one of Ray's "
+    "processes was ended. Nothing is lost and no trial was run; run the same command again"
 )
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's switch for systems where it runs on one machine alone: everything it starts then listens on the

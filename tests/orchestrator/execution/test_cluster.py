@@ -187,7 +187,7 @@ def test_a_machine_too_busy_for_ray_to_start_is_said_in_words(monkeypatch: pytes
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(Unavailable, match="did not start within 30 s, as this machine is very busy"):
+    with pytest.raises(Unavailable, match="did not start within 30 s: this machine is very busy"):
         cluster.connect(None).__enter__()
 
     def fail(**_: Any) -> None:
