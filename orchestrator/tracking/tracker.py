@@ -290,6 +290,7 @@ def make_writer(
             os.environ.setdefault(name, value)
         os.environ.update(_FORCED)
         bare = hand_over_credentials(uri, os.environ)
+        from orchestrator.tracking.database import make_database
         from orchestrator.tracking.writer import MlflowWriter
 
         logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -297,6 +298,7 @@ def make_writer(
         logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)
         logging.getLogger("alembic").setLevel(logging.ERROR)
         with one_at_a_time(bare):
+            make_database(bare)
             writer = MlflowWriter(spec, study_dir, bare, artifact_root, fetch_trial)
         note(study_dir, Whereabouts(bare, writer.experiment_id))
         return writer
