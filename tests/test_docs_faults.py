@@ -20,7 +20,8 @@ def test_every_test_that_the_page_names_exists(path: str, name: str) -> None:
 
 
 def test_every_row_of_the_matrix_has_a_test() -> None:
-    table = [line for line in PAGE.splitlines() if line.startswith("|")]
+    matrix = PAGE.split("## The soak")[0]
+    table = [line for line in matrix.splitlines() if line.startswith("|")]
     assert len(table) > 10
     for line in table[2:]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
