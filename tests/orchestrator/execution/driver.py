@@ -11,13 +11,14 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from orchestrator.campaign.ledger import read_events
-from orchestrator.campaign.record import Event
+from orchestrator.campaign.record import Event, StudyRecord
 
 COMMAND = Path(sys.executable).with_name("orchestrate")
 
@@ -170,3 +171,31 @@ def run_to_the_end(study: Path, out: Path, seconds: float = 200.0) -> Path:
         driver.close()
     assert status == 0, output
     return out
+
+
+@dataclass(frozen=True)
+class Run:
+    """A study named ``small`` that has run, and what it printed."""
+
+    out: Path
+    status: int
+    text: str
+
+    @property
+    def folder(self) -> Path:
+        return self.out / "small"
+
+    @property
+    def record(self) -> StudyRecord:
+        return StudyRecord.fold(read_events(self.folder / "ledger.jsonl"))
+
+
+def run_once(folder: Path, text: str) -> Run:
+    """Run a study with this text in a folder, however it ends."""
+    study = folder / "small.yaml"
+    study.write_text(text)
+    driver = Driver(study, folder / "out")
+    try:
+        return Run(folder / "out", *driver.finish())
+    finally:
+        driver.close()

@@ -3,66 +3,41 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from orchestrator.campaign.audit import draw
 from orchestrator.campaign.ledger import read_events
-from orchestrator.campaign.record import StudyRecord
 from orchestrator.study.loader import load_study
 from orchestrator.study.spec import StudySpec
-from tests.orchestrator.execution.driver import STUDY, Driver
+from tests.orchestrator.execution.driver import STUDY, Run, run_once
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 AUDITED = STUDY.replace("  trials: 3\n", "  trials: 4\n") + "audit: {pruned: 1, proxy: {configurations: 2}}\n"
 
 
-@dataclass(frozen=True)
-class Run:
-    out: Path
-    status: int
-    text: str
-
-    @property
-    def folder(self) -> Path:
-        return self.out / "small"
-
-    @property
-    def spec(self) -> StudySpec:
-        return load_study(self.folder / "study.yaml")
-
-    @property
-    def record(self) -> StudyRecord:
-        return StudyRecord.fold(read_events(self.folder / "ledger.jsonl"))
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    folder = tmp_path_factory.mktemp("audit")
-    study = folder / "small.yaml"
-    study.write_text(AUDITED)
-    driver = Driver(study, folder / "out")
-    try:
-        status, text = driver.finish()
-        yield Run(folder / "out", status, text)
-    finally:
-        driver.close()
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run_once(tmp_path_factory.mktemp("audit"), AUDITED)
+
+
+def spec_of(run: Run) -> StudySpec:
+    return load_study(run.folder / "study.yaml")
 
 
 def test_every_drawn_configuration_was_trained_to_the_end_as_in_the_search(run: Run) -> None:
     assert run.status == 0, run.text
     compared = 0
     for arm in run.record.arms.values():
-        drawn = draw(run.spec, arm)
+        drawn = draw(spec_of(run), arm)
         assert len(drawn.proxy) == 2
         assert len(drawn.pruned) == 1, "the pruner stopped nothing"
         assert set(arm.audits) == set(drawn.numbers)
         for number, trials in arm.audits.items():
-            assert {s: t.state for s, t in trials.items()} == dict.fromkeys(run.spec.search.seeds, "complete")
+            assert {s: t.state for s, t in trials.items()} == dict.fromkeys(
+                spec_of(run).search.seeds, "complete"
+            )
             for seed, searched in arm.configurations[number].trials.items():
                 for epoch, metrics in searched.reports.items():
                     # On CPU to the bit: the stage is no part of a training.
@@ -90,7 +65,7 @@ def test_the_report_has_both_audits(run: Run) -> None:
     assert "## Audit of the proxy" in text
     with (run.folder / "report" / "audit_configurations.csv").open() as file:
         rows = list(csv.DictReader(file))
-    drawn = {arm.name: draw(run.spec, arm).numbers for arm in run.record.arms.values()}
+    drawn = {arm.name: draw(spec_of(run), arm).numbers for arm in run.record.arms.values()}
     assert [(row["arm"], int(row["no."])) for row in rows] == [(a, n) for a in drawn for n in drawn[a]]
     assert "n/a" not in {row["at the end"] for row in rows}
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import csv
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from orchestrator.campaign.ledger import read_events
-from orchestrator.campaign.record import StudyRecord
-from tests.orchestrator.execution.driver import COMMAND, STUDY, Driver
+from tests.orchestrator.execution.driver import COMMAND, STUDY, Run, run_once
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -22,32 +17,9 @@ LIMITED = STUDY.replace(
 )
 
 
-@dataclass(frozen=True)
-class Run:
-    out: Path
-    status: int
-    text: str
-
-    @property
-    def folder(self) -> Path:
-        return self.out / "small"
-
-    @property
-    def record(self) -> StudyRecord:
-        return StudyRecord.fold(read_events(self.folder / "ledger.jsonl"))
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    folder = tmp_path_factory.mktemp("budget")
-    study = folder / "small.yaml"
-    study.write_text(LIMITED)
-    driver = Driver(study, folder / "out")
-    try:
-        status, text = driver.finish()
-        yield Run(folder / "out", status, text)
-    finally:
-        driver.close()
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run_once(tmp_path_factory.mktemp("budget"), LIMITED)
 
 
 def test_each_search_ends_within_its_trials_and_its_winner_is_confirmed(run: Run) -> None:
