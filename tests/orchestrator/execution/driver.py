@@ -58,6 +58,7 @@ class Driver:
         variables: Mapping[str, str] | None = None,
     ) -> None:
         self.out = out
+        self._earlier = {folder.name: _sessions(_events_of(out, folder.name)) for folder in _folders(out)}
         self._mark = uuid.uuid4().hex
         environment = {**os.environ, "ORCHESTRATE_TEST_MARK": self._mark}
         environment.pop("RAY_ADDRESS", None)
@@ -82,11 +83,12 @@ class Driver:
     def wait_for(
         self, ready: Callable[[list[Event]], bool], study: str = "small", seconds: float = 120
     ) -> None:
-        """Until the ledger's events say so."""
-        path = self.out / study / "ledger.jsonl"
+        """Until this run has opened the study, and the ledger's events, of earlier runs too, say so."""
+        earlier = self._earlier.get(study, 0)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if path.exists() and ready(list(read_events(path))):
+            events = _events_of(self.out, study)
+            if _sessions(events) > earlier and ready(events):
                 return
             if self.process.poll() is not None:
                 raise AssertionError(f"the driver ended too soon:\n{self.finish()[1]}")
@@ -124,6 +126,19 @@ class Driver:
     def close(self) -> None:
         """Leave nothing behind."""
         self.kill_everything()
+
+
+def _folders(out: Path) -> list[Path]:
+    return [path.parent for path in out.glob("*/ledger.jsonl")]
+
+
+def _events_of(out: Path, study: str) -> list[Event]:
+    path = out / study / "ledger.jsonl"
+    return list(read_events(path)) if path.exists() else []
+
+
+def _sessions(events: list[Event]) -> int:
+    return sum(e["event"] == "opened" for e in events)
 
 
 def reports(count: int, stage: str = "search") -> Callable[[list[Event]], bool]:
