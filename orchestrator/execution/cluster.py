@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import Unavailable
-from orchestrator.execution.lifeline import Knock, Lifeline, bury, local_ailment
+from orchestrator.execution.lifeline import (
+    Knock,
+    Lifeline,
+    bury,
+    end_leftovers,
+    local_ailment,
+    own_raylets,
+)
 from orchestrator.execution.packing import Machine
 from orchestrator.execution.provenance import processors
 
@@ -215,7 +222,9 @@ def connect(
                 logging_level=logging.ERROR,
                 object_store_memory=100 * 2**20,
             )
-    except Exception as error:
+    except BaseException as error:
+        if not address:
+            end_leftovers(own_raylets())
         if not address and _SLOW_START in str(error):
             raise Unavailable(_TOO_SLOW) from error
         if not address or not isinstance(error, ConnectionError | RuntimeError | TimeoutError):
@@ -225,8 +234,10 @@ def connect(
         with _lifeline(address, lost):
             yield Cluster(address or "local", Machines(ray.nodes))
     finally:
+        raylets = set() if address else own_raylets()
         with _no_collection():
             ray.shutdown()
+        end_leftovers(raylets)
 
 
 def _hush() -> None:

@@ -110,6 +110,32 @@ def workers_of(raylets: Iterable[int], proc: Path = Path("/proc")) -> Iterator[i
                 yield int(folder.name)
 
 
+def own_raylets(proc: Path = Path("/proc")) -> set[int]:
+    """Raylets that this process started itself; none without ``/proc``."""
+    found = set()
+    for folder in proc.glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            # "pid (name) state parent ...", and a name may hold spaces.
+            name, _, rest = (folder / "stat").read_text().rpartition(")")
+            if name.endswith("(raylet") and int(rest.split()[1]) == os.getpid():
+                found.add(int(folder.name))
+    return found
+
+
+def end_leftovers(raylets: set[int]) -> None:
+    """End raylets and what they started, after Ray's own shutdown.
+
+    Two of Ray's agents tell the GCS server that their raylet has ended, and wait a minute for it where it has
+    ended too.
+    """
+    for pid in sorted(raylets & own_raylets()):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    for pid in workers_of(raylets):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
 class Knock:
     """Whether something still listens at the address of a cluster that others run.
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +22,10 @@ from orchestrator.execution.lifeline import (
     Knock,
     Lifeline,
     bury,
+    end_leftovers,
     fruitless_sessions,
     local_ailment,
+    own_raylets,
     workers_of,
 )
 from orchestrator.execution.stop import Stop
@@ -75,8 +80,33 @@ def test_a_buried_cluster_leaves_no_process_behind_also_none_that_lost_its_paren
             process.wait()
 
 
+def test_what_a_raylet_of_this_process_left_is_ended_and_a_raylet_of_another_is_not(tmp_path: Path) -> None:
+    program = tmp_path / "raylet"
+    program.symlink_to(shutil.which("sleep") or "")
+    mine = subprocess.Popen([program, "60"])
+    agent = subprocess.Popen(SLEEP, env={"RAY_RAYLET_PID": str(mine.pid)})
+    parent = subprocess.Popen(["/bin/sh", "-c", f"{program} 60 & echo $!; wait"], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    other = int(parent.stdout.readline())
+    try:
+        until = time.monotonic() + 10
+        while own_raylets() != {mine.pid} and time.monotonic() < until:
+            time.sleep(0.01)
+        assert own_raylets() == {mine.pid}
+        end_leftovers(own_raylets())
+        assert [p.wait(timeout=10) for p in (mine, agent)] == [-signal.SIGKILL] * 2
+        os.kill(other, 0)
+    finally:
+        os.kill(other, signal.SIGKILL)
+        for process in (mine, agent, parent):
+            process.kill()
+            process.wait()
+        parent.stdout.close()
+
+
 def test_without_proc_no_worker_is_found(tmp_path: Path) -> None:
     assert list(workers_of([1], tmp_path / "nowhere")) == []
+    assert own_raylets(tmp_path / "nowhere") == set()
     (tmp_path / "12").mkdir()
     (tmp_path / "12" / "environ").write_bytes(b"A=1\0RAY_RAYLET_PID=7\0")
     (tmp_path / "13").mkdir()
