@@ -288,8 +288,8 @@ class EpochReport:
     """Finished epochs, 1..training.epochs."""
     metrics: Mapping[str, float]
     """``train/loss``, ``train/accuracy``, ``train/lr``, ``validation/accuracy``, ``validation/nll``,
-    ``noise/fpr95`` and ``noise/auroc`` (headline score, means over the sigmas), ``loss/...`` (stats of the
-    loss)."""
+    ``validation/ece_<bins>``, ``noise/fpr95`` and ``noise/auroc`` (headline score, means over the sigmas),
+    ``loss/...`` (stats of the loss)."""
 
 
 @dataclass(frozen=True)

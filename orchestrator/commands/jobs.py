@@ -14,7 +14,7 @@ from pathlib import Path
 from orchestrator.errors import StudyLocked, Unavailable, UserError
 from orchestrator.submission.job import Job, Status
 from orchestrator.submission.record import Submission, find, of_study, read_record, require, write_record
-from orchestrator.submission.storage import Storage
+from orchestrator.submission.storage import SUBMISSIONS, Storage
 from orchestrator.submission.targets import target
 
 _CLUSTERS = Path("clusters")
@@ -22,27 +22,31 @@ _STOP_SECONDS = 15.0
 
 
 def submit(arguments: argparse.Namespace) -> int:
-    from orchestrator.execution.lock import is_locked
+    from orchestrator.commands.stored import file_of, mirror_of
     from orchestrator.execution.provenance import processors
+    from orchestrator.execution.storage.cache import working_copy
     from orchestrator.study.loader import load_study
     from orchestrator.study.plan import make_plan
     from orchestrator.study.warnings import warnings
     from orchestrator.submission.choice import chosen_profile, placed, storage_here
-    from orchestrator.submission.freeze import frozen, write
+    from orchestrator.submission.freeze import frozen, handed_over, write
 
-    spec = load_study(Path(arguments.study))
+    path = file_of(arguments.study)
+    spec = load_study(path)
     for warning in warnings(spec):
         print(f"warning: {warning}", file=sys.stderr)
     chosen = chosen_profile(arguments.to, _CLUSTERS, os.environ)
     profile = placed(chosen, arguments.out, arguments.data)
     storage = storage_here(profile, make=not arguments.dry_run)
-    if storage.folder is not None and is_locked(storage.folder / spec.name):
+    store = storage.place if storage.folder is None else None
+    mirror = mirror_of((storage.folder or working_copy(storage.place)) / spec.name, store)
+    if mirror.is_held():
         raise StudyLocked(
-            f"{storage.folder / spec.name}: a driver works on this study already; nothing was submitted. "
+            f"{mirror.place}: a driver works on this study already; nothing was submitted. "
             "Wait for it or stop it, or give this one another folder with --out"
         )
     _require_none_under_way(spec.name, storage)
-    text = Path(arguments.study).read_text(encoding="utf-8-sig")
+    text = path.read_text(encoding="utf-8-sig")
     options = ["--to", arguments.to]
     for name in ("out", "data"):
         options += [f"--{name}", getattr(arguments, name)] if getattr(arguments, name) else []
@@ -59,14 +63,15 @@ def submit(arguments: argparse.Namespace) -> int:
         print("\nNothing was written or submitted (--dry-run)")
         return 0
     submission = write(made, storage)
-    folder = Path(storage.folder or "") / "submissions" / made.job.id
+    place = f"{storage.folder or storage.place}/{SUBMISSIONS}/{made.job.id}"
     try:
-        native = target(profile.kind).submit(made.job, {name: folder / name for name in made.rendered})
+        with handed_over(made, storage) as files:
+            native = target(profile.kind).submit(made.job, files)
     except Unavailable as error:
         write_record(storage, dataclasses.replace(submission, trouble=str(error)))
-        raise Unavailable(f"{error}\nWhat would have been submitted is kept in {folder}") from error
+        raise Unavailable(f"{error}\nWhat would have been submitted is kept in {place}") from error
     write_record(storage, dataclasses.replace(submission, native=native))
-    print(f"Folder   {folder}\nSubmitted {made.job.id}")
+    print(f"Folder   {place}\nSubmitted {made.job.id}")
     for command in ("status", "logs --follow", "cancel"):
         print(f"  {_follow_up(command, made.job.id, storage)}")
     return 0

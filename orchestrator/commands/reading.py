@@ -70,6 +70,7 @@ def status(arguments: argparse.Namespace) -> int:
         arguments.study = submission.job.study
         from orchestrator.campaign.ledger import is_there
 
+        mirror_of(arguments.out / arguments.study, arguments.store).bring()
         if not is_there(arguments.out / arguments.study / "ledger.jsonl"):
             print(f"Study {arguments.study}: has not begun")
             return 0

@@ -36,10 +36,20 @@ class SearchMeasure:
     """Whether lower is better."""
 
 
-SEARCH_MEASURES = (
-    SearchMeasure("noise/fpr95", "noise FPR95 (%)", lower=True),
-    SearchMeasure("validation/accuracy", "validation accuracy (%)", lower=False),
-)
+OBJECTIVE = SearchMeasure("noise/fpr95", "noise FPR95 (%)", lower=True)
+
+
+def search_measures(bins: int) -> tuple[SearchMeasure, ...]:
+    """What is drawn of a search: the objective first, and what a choice by it may cost.
+
+    Args:
+        bins: of the expected calibration error.
+    """
+    return (
+        OBJECTIVE,
+        SearchMeasure("validation/accuracy", "validation accuracy (%)", lower=False),
+        SearchMeasure(f"validation/ece_{bins}", "validation ECE (%)", lower=True),
+    )
 
 
 def draw_search(
@@ -48,7 +58,7 @@ def draw_search(
     name: str,
     term: Term,
     colour: str,
-    measure: SearchMeasure = SEARCH_MEASURES[0],
+    measure: SearchMeasure = OBJECTIVE,
 ) -> None:
     """One searched parameter against a measure (%) of every search trial."""
     place, lowest = _scale(panel, term), _lowest(arm, measure)

@@ -14,7 +14,7 @@ from orchestrator.report.canvas import (
     slug,
 )
 from orchestrator.report.comparison import arm_record
-from orchestrator.report.panels import SEARCH_MEASURES, draw_search
+from orchestrator.report.panels import OBJECTIVE, draw_search, search_measures
 from orchestrator.study.spec import StudySpec
 
 
@@ -25,7 +25,9 @@ def search_figure(spec: StudySpec, record: StudyRecord, arm: str) -> Drawing | N
     if not space or not any(c.trials for c in entry.configurations):
         return None
     known = {name for trial in entry.search_trials for name in last_metrics(trial)}
-    measures = [m for place, m in enumerate(SEARCH_MEASURES) if place == 0 or m.name in known]
+    measures = [
+        m for m in search_measures(spec.evaluation.calibration.bins) if m is OBJECTIVE or m.name in known
+    ]
     names = list(space)
     rows = [names[start : start + COLUMNS] for start in range(0, len(names), COLUMNS)]
     wide = len(rows[0])
@@ -43,12 +45,12 @@ def search_figure(spec: StudySpec, record: StudyRecord, arm: str) -> Drawing | N
                 if index == 0:
                     panel.set_ylabel(measure.label)
     legend_below(figure, panels)
-    against = " and ".join(m.label.removesuffix(" (%)") for m in measures)
+    against = ", ".join(m.label.removesuffix(" (%)") for m in measures)
     return drawn(
         figure,
         f"search-{slug(arm)}",
         f"Search of {arm}: {', '.join(space)} against {against}",
         "Every search trial of this arm, at its last report, on validation data and noise. Dots ran to "
         "their end, crosses were pruned, triangles at the bad edge failed; the ring marks the chosen "
-        "configuration.",
+        "configuration. ECE: before any temperature scaling.",
     )

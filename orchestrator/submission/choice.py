@@ -9,6 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.errors import Unavailable, UserError
+from orchestrator.objects import BadPlace, require_place
+from orchestrator.redaction import redacted
 from orchestrator.study.suggestion import did_you_mean
 from orchestrator.submission.profile import Profile, load_profile
 from orchestrator.submission.ray_jobs import DEFAULT_ADDRESS
@@ -68,16 +70,14 @@ def storage_here(profile: Profile, *, make: bool) -> Storage:
 
     Args:
         make: whether to make its folder where this machine is the cluster.
-    Raises: Unavailable where this machine does not see it, or no study can work in it.
+    Raises: Unavailable where this machine does not see it; UserError where it is an object store that the
+        kind cannot work with.
     """
     storage = Storage(profile.mounted or profile.storage or "")
     folder = storage.folder
     if folder is None:
-        raise Unavailable(
-            f"storage: {storage.place} is no folder; a submission's scripts and logs need one; nothing was "
-            "submitted. Give a folder that every node mounts, or run `orchestrate study STUDY --out "
-            f"{storage.place}` in a job of your own"
-        )
+        _require_store(profile, storage.place)
+        return storage
     if not folder.is_dir():
         if not _is_here(profile):
             raise Unavailable(
@@ -87,6 +87,32 @@ def storage_here(profile: Profile, *, make: bool) -> Storage:
         if make:
             folder.mkdir(parents=True, exist_ok=True)
     return storage
+
+
+def _require_store(profile: Profile, place: str) -> None:
+    """Raise UserError where a study cannot be submitted to an object store."""
+    if profile.kind == "slurm":
+        raise UserError(
+            f"storage: {place} is no folder, and Slurm writes a job's log into one; nothing was "
+            f"submitted. Give a folder that every node mounts, or run `orchestrate study STUDY --out {place}` in a batch "
+            "script of your own"
+        )
+    try:
+        require_place(place)
+    except BadPlace as error:
+        raise UserError(f"storage: {redacted(place)}: {error}") from error
+
+
+def home_of(profile: Profile) -> Path | None:
+    """Under which folder a job's scripts and log lie, as the cluster sees it; None where it needs none.
+
+    Args:
+        profile: with its storage settled.
+    """
+    folder = Storage(profile.storage or "").folder
+    if folder is None and profile.kind == "local":
+        return Path("runs").absolute()
+    return folder
 
 
 def _is_here(profile: Profile) -> bool:

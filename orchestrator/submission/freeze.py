@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import platform
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,13 @@ from typing import Any
 from orchestrator.redaction import redacted
 from orchestrator.study.dump import to_yaml
 from orchestrator.study.spec import StudySpec
+from orchestrator.submission.choice import home_of
 from orchestrator.submission.code import code_state, installed
 from orchestrator.submission.data_facts import data_facts
 from orchestrator.submission.job import Job
 from orchestrator.submission.profile import Profile
 from orchestrator.submission.record import Submission, digest, new_id, write_record
-from orchestrator.submission.storage import Storage
+from orchestrator.submission.storage import SUBMISSIONS, Storage
 from orchestrator.submission.targets import target
 
 _STUDY, _GIVEN, _VERSIONS, _PATCH = "study.yaml", "study.given.yaml", "versions.txt", "changes.patch"
@@ -51,8 +54,7 @@ def frozen(
     """
     submission = new_id(spec.name, now)
     place = _path(profile.storage or "")
-    folder = Path(place) / "submissions" / submission
-    words = ["orchestrate", "study", str(folder / _STUDY), "--out", place]
+    words = ["orchestrate", "study", f"{place}/{SUBMISSIONS}/{submission}/{_STUDY}", "--out", place]
     words += ["--data", profile.data] if profile.data else []
     code = code_state()
     # What runs is complete: no later default, and no other working directory, changes what it means.
@@ -70,6 +72,8 @@ def frozen(
         "by": _user(),
         "options": [redacted(word) for word in options],
     }
+    home = home_of(profile)
+    folder = None if home is None else home / SUBMISSIONS / submission
     job = Job(submission, spec.name, folder, (*words, "--plain"), profile, facts)
     return Frozen(job, kept, target(profile.kind).render(job), now)
 
@@ -82,6 +86,21 @@ def write(frozen: Frozen, storage: Storage) -> Submission:
     submission = Submission(frozen.job, {n: digest(text) for n, text in files.items()}, frozen.at)
     write_record(storage, submission)
     return submission
+
+
+@contextlib.contextmanager
+def handed_over(frozen: Frozen, storage: Storage) -> Iterator[Mapping[str, Path]]:
+    """The rendered files as this machine sees them while the body runs: on the storage, else copies."""
+    home, submission = storage.folder, frozen.job.id
+    with contextlib.ExitStack() as stack:
+        if home is None and frozen.job.folder is None:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        elif home is None:
+            home = frozen.job.home.parent.parent
+        if storage.folder is None:
+            for name, text in frozen.rendered.items():
+                Storage(str(home)).write(submission, name, text)
+        yield {name: home / SUBMISSIONS / submission / name for name in frozen.rendered}
 
 
 def _path(place: str) -> str:

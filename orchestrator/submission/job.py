@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from orchestrator.errors import UserError
 from orchestrator.submission.profile import Profile
 
 State = Literal["waiting", "running", "done", "failed", "stopped", "unknown"]
@@ -19,13 +20,24 @@ class Job:
     id: str
     """``<study>-<yyyymmdd-hhmmss>-<4 hexadecimal digits>``, in local time."""
     study: str
-    folder: Path
-    """The frozen folder, ``<storage>/submissions/<id>``, as the cluster sees it."""
+    folder: Path | None
+    """Where the job's scripts and log lie, as the cluster sees it: ``<storage>/submissions/<id>``.
+
+    Where the storage is an object store, ``runs/submissions/<id>`` for a job of this machine, and else None:
+    the cluster is given the scripts.
+    """
     command: tuple[str, ...]
     """The words of the idempotent ``orchestrate study``; to be quoted wherever a shell reads them."""
     profile: Profile
     facts: Mapping[str, Any]
     """Commit, changes, versions, data, when and by whom."""
+
+    @property
+    def home(self) -> Path:
+        """The folder, for kinds that have no job without one."""
+        if self.folder is None:
+            raise UserError(f"storage: must be a folder for kind {self.profile.kind}")
+        return self.folder
 
 
 @dataclass(frozen=True)

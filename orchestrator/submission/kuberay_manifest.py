@@ -24,17 +24,43 @@ _RETRIES = 2
 """A lost head node ends a job, and the next one goes on; what fails of itself costs little to try again."""
 _MOST_LETTERS = 47
 """Of a RayJob's name, as KubeRay makes longer names of it."""
+_MARKS = "_./+@:,-"
+_PLAIN = re.compile(rf"[A-Za-z0-9{_MARKS}]+")
 _LABEL = re.compile(r"(?P<name>[^=\s]+)=(?P<value>([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?)")
 
 
 def files(job: Job) -> Mapping[str, str]:
-    """The script that runs on the head node, and the manifest.
+    """The script that runs on the head node, and the manifest; no script where no pod could read one.
 
-    Raises: UserError where a folder is on no volume, or an option is no label.
+    Raises: UserError where a folder is on no volume, a word would not survive KubeRay's shell, or an option
+        is no label.
     """
     _require_mounted(job)
+    manifest = json.dumps(_manifest(job), indent=2) + "\n"
+    if job.folder is None:
+        return {MANIFEST: manifest}
     script = [*head(job), *surroundings(job.profile), f"exec {shlex.join(job.command)}"]
-    return {SCRIPT: text(script), MANIFEST: json.dumps(_manifest(job), indent=2) + "\n"}
+    return {SCRIPT: text(script), MANIFEST: manifest}
+
+
+def _entrypoint(job: Job) -> str:
+    """What runs on the head node; its words hold nothing that a shell reads, as KubeRay does not quote them.
+
+    Raises: UserError.
+    """
+    if job.folder is None and job.profile.setup:
+        raise UserError(
+            f"setup: needs a script that the pods can read, and {job.profile.storage!r} is no folder: put "
+            "the lines into the image, or take a storage on one of the profile's volumes"
+        )
+    words = job.command if job.folder is None else ("bash", str(job.folder / SCRIPT))
+    for word in words:
+        if not _PLAIN.fullmatch(word):
+            raise UserError(
+                f"storage and data: must be of letters, digits and {_MARKS} for kind kuberay, as KubeRay "
+                f"does not quote them; got {word!r}"
+            )
+    return " ".join(words)
 
 
 def name_of(job: Job) -> str:
@@ -72,7 +98,7 @@ def _manifest(job: Job) -> dict[str, Any]:
             }
         ]
     spec: dict[str, Any] = {
-        "entrypoint": f"bash {job.folder / SCRIPT}",
+        "entrypoint": _entrypoint(job),
         "runtimeEnvYAML": json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS)}}),
         "metadata": {"study": job.study, "commit": str(job.facts.get("commit", ""))},
         "submissionMode": "K8sJobMode",
@@ -169,8 +195,3 @@ def _require_mounted(job: Job) -> None:
                 f"{key}: must be on one of the profile's volumes, or no pod sees it; got {place!r}. "
                 "Add volumes: {name-of-a-claim: /its/path}"
             )
-    if not re.fullmatch(r"[A-Za-z0-9_./+@:,-]+", str(job.folder)):
-        raise UserError(
-            f"storage: must be a path of letters, digits and _./+@:,- for kind kuberay, as KubeRay does not "
-            f"quote it; got {profile.storage!r}"
-        )

@@ -29,7 +29,7 @@ _STOPPED = (130, 143)
 
 def render(job: Job) -> Mapping[str, str]:
     """The script that runs the study, hands on a signal to stop, and keeps the exit status."""
-    exit_status = shlex.quote(str(job.folder / _EXIT))
+    exit_status = shlex.quote(str(job.home / _EXIT))
     lines = [
         *head(job),
         f"cd {shlex.quote(str(Path.cwd()))} || exit 1",

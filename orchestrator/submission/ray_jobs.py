@@ -39,10 +39,12 @@ def render(job: Job) -> Mapping[str, str]:
 
     No processor is asked for: the driver mostly waits, it stays on the head node that way, and a study counts
     every processor of the cluster for its trials. No files are uploaded: the frozen folder is on the storage.
+    Where that is an object store, the script is a part of the request.
     """
-    script = [*head(job), *surroundings(job.profile), f"exec {shlex.join(job.command)}"]
+    script = text([*head(job), *surroundings(job.profile), f"exec {shlex.join(job.command)}"])
+    words = ["-c", script] if job.folder is None else [str(job.folder / _SCRIPT)]
     request = {
-        "entrypoint": f"exec bash {shlex.quote(str(job.folder / _SCRIPT))}",
+        "entrypoint": f"exec bash {shlex.join(words)}",
         "submission_id": job.id,
         "entrypoint_num_cpus": 0,
         "runtime_env": {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS)}},
@@ -52,7 +54,7 @@ def render(job: Job) -> Mapping[str, str]:
             **_metadata(job.profile),
         },
     }
-    return {_SCRIPT: text(script), _REQUEST: json.dumps(request, indent=2) + "\n"}
+    return {_SCRIPT: script, _REQUEST: json.dumps(request, indent=2) + "\n"}
 
 
 def _metadata(profile: Profile) -> dict[str, str]:

@@ -50,7 +50,8 @@ def digest(text: str) -> str:
 def write_record(storage: Storage, submission: Submission) -> None:
     """Raises: Unavailable."""
     job = dataclasses.asdict(submission.job)
-    body = {**dataclasses.asdict(submission), "job": {**job, "folder": str(submission.job.folder)}}
+    folder = None if submission.job.folder is None else str(submission.job.folder)
+    body = {**dataclasses.asdict(submission), "job": {**job, "folder": folder}}
     body = {**body, "checksum": digest(_canonical(body))}
     storage.write(submission.job.id, _NAME, json.dumps(body, indent=2, ensure_ascii=False) + "\n")
 
@@ -65,7 +66,7 @@ def read_record(storage: Storage, submission: str) -> Submission:
             raise UserError(f"{where}: is damaged: its checksum differs")
         job = body.pop("job")
         typed = {
-            "folder": Path(job["folder"]),
+            "folder": None if job["folder"] is None else Path(job["folder"]),
             "command": tuple(job["command"]),
             "profile": _profile(job["profile"]),
         }

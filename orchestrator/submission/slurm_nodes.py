@@ -68,14 +68,14 @@ def cluster(job: Job) -> Iterator[str]:
     yield _PORT
     yield _ADDRESS
     yield f"nodes={nodes} wait_seconds={_WAIT_SECONDS}"
-    yield f"nodes_log={shlex.quote(str(job.folder / _LOG))}"
+    yield f"nodes_log={shlex.quote(str(job.home / _LOG))}"
     yield ': > "$nodes_log"'
     yield "# The study outlives a node; steps do not inherit the processors that a job was given."
     yield (
         f"srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --input=none "
         "--kill-on-bad-exit=0 --wait=0 --export=ALL "
         '${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} '
-        f'bash {shlex.quote(str(job.folder / NODE))} >> "$nodes_log" 2>&1 &'
+        f'bash {shlex.quote(str(job.home / NODE))} >> "$nodes_log" 2>&1 &'
     )
     yield "cluster=$!"
     yield _READY

@@ -24,7 +24,7 @@ def scripts(job: Job) -> Mapping[str, str]:
     Raises: UserError where Slurm could not write a log into the job's folder.
     """
     profile = job.profile
-    if set("%\\") & set(str(job.folder)):
+    if set("%\\") & set(str(job.home)):
         raise UserError(
             f"storage: must hold no % and no \\: Slurm replaces them in a log's path; got {profile.storage!r}"
         )
@@ -47,7 +47,7 @@ def _options(job: Job) -> Iterator[str]:
     """What Slurm is asked for, each as it stands behind ``#SBATCH``."""
     profile = job.profile
     yield f"--job-name={_word(job.id)}"
-    yield f"--output={_word(str(job.folder / LOG))}"
+    yield f"--output={_word(str(job.home / LOG))}"
     yield "--open-mode=append"
     yield "--requeue"
     yield f"--signal=B:USR1@{_LATE_SECONDS}"
@@ -73,7 +73,7 @@ def _word(value: str) -> str:
 
 
 def _beginning(job: Job) -> Iterator[str]:
-    exit_status, ledger = job.folder / EXIT, Path(job.profile.storage or "") / job.study / "ledger.jsonl"
+    exit_status, ledger = job.home / EXIT, Path(job.profile.storage or "") / job.study / "ledger.jsonl"
     yield "child= cluster= stopped= late= code=143"
     yield 'stop() { stopped=yes; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null; }'
     yield "trap stop TERM INT"
@@ -105,7 +105,7 @@ def _study(job: Job) -> Iterator[str]:
 
 
 def _end(job: Job) -> Iterator[str]:
-    exit_status = shlex.quote(str(job.folder / EXIT))
+    exit_status = shlex.quote(str(job.home / EXIT))
     if job.profile.nodes > 1:
         yield "end_cluster"
     yield 'if [ -n "$late" ] && { [ "$code" -eq 130 ] || [ "$code" -eq 143 ]; }; then'

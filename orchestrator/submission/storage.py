@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.errors import Unavailable
 from orchestrator.objects import Objects, folder_of
 
-_FOLDER = "submissions"
+SUBMISSIONS = "submissions"
 
 
 class Storage:
@@ -30,9 +30,9 @@ class Storage:
         """Write a file of a submission; whole or not at all. Raises: Unavailable."""
         try:
             if self.folder is not None:
-                _write_file(self.folder / _FOLDER / submission / name, text)
+                _write_file(self.folder / SUBMISSIONS / submission / name, text)
                 return
-            Objects(self.place).put(f"{_FOLDER}/{submission}/{name}", text.encode())
+            Objects(self.place).put(f"{SUBMISSIONS}/{submission}/{name}", text.encode())
         except OSError as error:
             raise Unavailable(f"{self.place}: cannot be written ({error}); nothing was submitted") from error
 
@@ -40,8 +40,8 @@ class Storage:
         """Raises: FileNotFoundError; Unavailable."""
         try:
             if self.folder is not None:
-                return (self.folder / _FOLDER / submission / name).read_text(encoding="utf-8")
-            return Objects(self.place).get(f"{_FOLDER}/{submission}/{name}").decode()
+                return (self.folder / SUBMISSIONS / submission / name).read_text(encoding="utf-8")
+            return Objects(self.place).get(f"{SUBMISSIONS}/{submission}/{name}").decode()
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -51,9 +51,9 @@ class Storage:
         """The ids of all submissions, in no order. Raises: Unavailable."""
         try:
             if self.folder is not None:
-                home = self.folder / _FOLDER
+                home = self.folder / SUBMISSIONS
                 return [f.parent.name for f in home.glob("*/submission.json")]
-            return Objects(self.place).folders(_FOLDER)
+            return Objects(self.place).folders(SUBMISSIONS)
         except OSError as error:
             raise Unavailable(f"{self.place}: cannot be read ({error})") from error
 

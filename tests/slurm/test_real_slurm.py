@@ -85,7 +85,7 @@ def test_slurm_reads_every_value_as_it_is_meant(slurm: OneMachine, tmp_path: Pat
         "b", "slurm", storage=str(storage), account='a "b" #c\\', partition="main", time="00:07:00"
     )
     made = job(storage / "submissions" / "x", ("true",), profile)
-    files = placed(dict(scripts(made)), made.folder)
+    files = placed(dict(scripts(made)), made.home)
     number = slurm.run("sbatch", "--parsable", "--hold", str(files["job.sh"])).strip()
     told = slurm.run("scontrol", "show", "job", number, "--oneliner")
     slurm.run("scancel", number)

@@ -141,6 +141,7 @@ def test_a_search_trial_reports_every_epoch_and_learns(
         "loss/logit_norm",
         "validation/accuracy",
         "validation/nll",
+        "validation/ece_15",
         "validation/logit_norm",
         "noise/fpr95",
         "noise/auroc",

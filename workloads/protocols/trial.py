@@ -197,10 +197,13 @@ class Trial:
         noise = {name: self._logits(images, active) for name, images in self.noise.items()}
         known = score(evaluation.headline, logits)
         unknown = {name: score(evaluation.headline, each) for name, each in noise.items()}
+        bins = evaluation.calibration.bins
+        calibration = calibration_metrics(logits, labels, 1.0, bins)
         metrics = {
             **trained,
             "validation/accuracy": float((logits.argmax(axis=1) == labels).mean()),
-            "validation/nll": calibration_metrics(logits, labels, 1.0, evaluation.calibration.bins)["nll"],
+            "validation/nll": calibration["nll"],
+            f"validation/ece_{bins}": calibration[f"ece_{bins}"],
             **noise_metrics(known, unknown),
             "validation/logit_norm": logit_norms(logits)["mean"],
             "noise/logit_norm": float(np.mean([logit_norms(each)["mean"] for each in noise.values()])),

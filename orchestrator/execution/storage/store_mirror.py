@@ -123,7 +123,10 @@ class StoreMirror(Mirror):
             raise Unavailable(str(error)) from error
 
     def is_held(self) -> bool:
-        return is_locked(self.study_dir) or is_held(self._objects, f"{self._study}/{DRIVERS}")
+        try:
+            return is_locked(self.study_dir) or is_held(self._objects, f"{self._study}/{DRIVERS}")
+        except OSError as error:
+            raise Unavailable(str(error)) from error
 
     def studies(self) -> list[str]:
         try:

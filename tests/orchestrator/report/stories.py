@@ -119,7 +119,12 @@ class Story:
     ) -> str:
         """One search trial from start to end, with reports up to ``epochs``."""
         key = self.started(arm, "search", number, seed)
-        metrics = {"noise/fpr95": fpr95, "noise/auroc": auroc, "validation/accuracy": 0.97}
+        metrics = {
+            "noise/fpr95": fpr95,
+            "noise/auroc": auroc,
+            "validation/accuracy": 0.97,
+            "validation/ece_15": 0.2,
+        }
         for epoch in range(5, epochs + 1, 5):
             self.add("reported", key=key, epoch=epoch, metrics=metrics)
         self.finished(key, state, {} if state == "failed" else metrics, 0.15 * epochs, reason)

@@ -37,7 +37,7 @@ def test_every_arm_has_a_search_figure_with_every_searched_parameter(drawings: t
     titles = {d.name: d.title for d in drawings}
     searches = [name for name in titles if name.startswith("search-")]
     assert searches == ["search-cross_entropy", "search-logitnorm", "search-hem"]
-    expected = "Search of logitnorm: tau, lr against noise FPR95 and validation accuracy"
+    expected = "Search of logitnorm: tau, lr against noise FPR95, validation accuracy, validation ECE"
     assert titles["search-logitnorm"] == expected
 
 
@@ -48,9 +48,9 @@ def test_every_search_trial_is_drawn(drawings: tuple[Drawing, ...]) -> None:
         for group in root.iter("{http://www.w3.org/2000/svg}g")
         if (group.get("id") or "").startswith("PathCollection")
     ]
-    # A panel: 12 complete, 2 pruned, 1 failed and the 2 rings; two measures of two parameters. Four legend
-    # entries lie outside.
-    assert sorted(marks, reverse=True)[:16] == [*[12] * 4, *[2] * 8, *[1] * 4]
+    # A panel: 12 complete, 2 pruned, 1 failed and the 2 rings; three measures of two parameters. Four
+    # legend entries lie outside.
+    assert sorted(marks, reverse=True)[:24] == [*[12] * 6, *[2] * 12, *[1] * 6]
 
 
 def test_pictures_are_png_and_svg(drawings: tuple[Drawing, ...]) -> None:

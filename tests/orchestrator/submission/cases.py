@@ -11,13 +11,15 @@ NASTY = "a b'c\"d$HOME;echo `x` \\ #&|*"
 """A word that every unquoted use of it would break."""
 
 
-def job(folder: Path, command: tuple[str, ...], profile: Profile | None = None, study: str = "small") -> Job:
+def job(
+    folder: Path | None, command: tuple[str, ...], profile: Profile | None = None, study: str = "small"
+) -> Job:
     return Job(
         id=f"{study}-20260102-030405-0abc",
         study=study,
         folder=folder,
         command=command,
-        profile=profile or Profile("local", "local", storage=str(folder.parent)),
+        profile=profile or Profile("local", "local", storage=str(folder and folder.parent)),
         facts={"commit": "5c14bc6", "dirty": False, "patch": "", "data": {"unknown": "?"}, "options": []},
     )
 

@@ -30,9 +30,16 @@ FULL = Profile(
     setup=("source x",),
     options=("team=vision",),
 )
+STORED = Profile(
+    "k", "kuberay", storage="s3://bucket/runs", image="r/i:1", environment={"A": NASTY}, forward=("MY_KEY",)
+)
+"""Without any volume: the study lies on an object store."""
 NAME = "small-20260102-030405-0abc"
 
 
 def made(profile: Profile, study: str = "small") -> Job:
+    if "://" in str(profile.storage):
+        study_file = f"{profile.storage}/submissions/x/study.yaml"
+        return job(None, ("orchestrate", "study", study_file, "--out", str(profile.storage)), profile, study)
     folder = Path(profile.storage or "") / "submissions" / "x"
     return job(folder, ("orchestrate", "study", "a b"), profile, study)

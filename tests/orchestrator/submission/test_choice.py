@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import Unavailable, UserError
-from orchestrator.submission.choice import chosen_profile, placed, storage_here
-from orchestrator.submission.profile import Profile
+from orchestrator.submission.choice import chosen_profile, home_of, placed, storage_here
+from orchestrator.submission.profile import Kind, Profile
 
 REMOTE = Profile(
     "lab", "ray", storage="/shared/runs", address="http://head.example:8265", data="/shared/data"
@@ -84,9 +84,29 @@ def test_a_storage_that_this_machine_does_not_see_is_refused(tmp_path: Path) -> 
     assert storage_here(seen, make=True).folder == tmp_path
 
 
-def test_an_object_store_is_refused_in_plain_words() -> None:
-    with pytest.raises(Unavailable, match=r"s3://bucket/runs is no folder; a submission.s scripts"):
+@pytest.mark.parametrize("kind", ["local", "ray", "kuberay"])
+def test_an_object_store_is_a_storage(kind: Kind) -> None:
+    found = storage_here(Profile("lab", kind, storage="s3://bucket/runs"), make=True)
+    assert (found.place, found.folder) == ("s3://bucket/runs", None)
+
+
+def test_slurm_is_refused_an_object_store_in_plain_words() -> None:
+    with pytest.raises(UserError, match=r"s3://bucket/runs is no folder, and Slurm writes a job's log"):
         storage_here(Profile("lab", "slurm", storage="s3://bucket/runs"), make=False)
+
+
+def test_a_login_in_a_store_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UserError, match=r"storage: s3://\*\*\*@bucket: must not hold a login"):
+        storage_here(Profile("lab", "ray", storage="s3://me:secret@bucket"), make=False)
+
+
+def test_a_job_of_this_machine_has_a_folder_for_its_log_wherever_the_study_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert home_of(Profile("x", "local", storage="s3://bucket/runs")) == tmp_path / "runs"
+    assert home_of(Profile("x", "ray", storage="s3://bucket/runs")) is None
+    assert home_of(Profile("x", "ray", storage="/shared")) == Path("/shared")
 
 
 def test_a_folder_of_this_machine_is_made_only_when_asked(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_cancel_says_so_where_a_job_takes_its_time_or_is_over(
             "there is no profile 'labb' in clusters. Known: local, ray",
         ),
         (["submit", "small.yaml", "--to", "p.yaml"], "p.yaml:2: kind: must be one of"),
-        (["submit", "small.yaml", "--to", "local", "--out", "s3://b/r"], "s3://b/r is no folder"),
+        (["submit", "small.yaml", "--to", "local", "--out", "s3://a:b@c/r"], "storage: s3://***@c/r: must"),
         (["logs", "last"], "no submission 'last'. Nothing was submitted there"),
         (["cancel", "x"], "no submission 'x'"),
         (["status", "last"], "no study has run there"),

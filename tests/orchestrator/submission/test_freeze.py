@@ -16,8 +16,8 @@ from orchestrator.submission import data_facts as facts_module
 from orchestrator.submission import freeze
 from orchestrator.submission.code import Code
 from orchestrator.submission.data_facts import data_facts
-from orchestrator.submission.freeze import Frozen, frozen, write
-from orchestrator.submission.profile import Profile
+from orchestrator.submission.freeze import Frozen, frozen, handed_over, write
+from orchestrator.submission.profile import Kind, Profile
 from orchestrator.submission.record import read_record
 from orchestrator.submission.storage import Storage
 from tests.orchestrator.execution.driver import STUDY
@@ -70,6 +70,24 @@ def test_a_file_uri_is_given_to_the_study_as_a_path(
     profile = Profile("x", "local", storage=f"file://{tmp_path}")
     command = frozen(spec, STUDY, profile, Storage(f"file://{tmp_path}"), 0.0).job.command
     assert command[3:5] == ("--out", str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["local", "ray"])
+def test_on_an_object_store_the_study_is_read_there_and_a_local_job_has_a_folder_for_its_log(
+    spec: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    monkeypatch.setattr(freeze, "code_state", lambda: DIRTY)
+    monkeypatch.chdir(tmp_path)
+    storage = Storage("s3://bucket/runs")
+    sent = frozen(spec, STUDY, Profile("x", kind, storage="s3://bucket/runs"), storage, 0.0)
+    place = f"s3://bucket/runs/submissions/{sent.job.id}"
+    assert sent.job.command[2:5] == (f"{place}/study.yaml", "--out", "s3://bucket/runs")
+    folder = tmp_path / "runs" / "submissions" / sent.job.id
+    assert sent.job.folder == (folder if kind == "local" else None)
+    with handed_over(sent, storage) as files:
+        assert {name: path.read_text() for name, path in files.items()} == sent.rendered
+        assert all((path.parent == folder) == (kind == "local") for path in files.values())
+    assert [path.exists() for path in files.values()] == [kind == "local"] * len(files)
 
 
 def test_everything_is_written_and_stands_in_the_record_with_its_checksum(

@@ -18,7 +18,7 @@ from orchestrator.errors import UserError
 from orchestrator.submission import kuberay, kuberay_manifest
 from orchestrator.submission.profile import Profile
 from tests.orchestrator.submission.cases import NASTY
-from tests.orchestrator.submission.rayjobs import FULL, NAME, SMALL, made
+from tests.orchestrator.submission.rayjobs import FULL, NAME, SMALL, STORED, made
 
 
 def manifest(profile: Profile) -> dict[str, Any]:
@@ -108,6 +108,32 @@ def test_the_script_runs_the_study_with_its_words_quoted() -> None:
     assert lines[3:] == ["source x", "exec orchestrate study 'a b'"]
 
 
+def test_on_an_object_store_the_pods_are_given_the_command_and_their_own_variables() -> None:
+    assert set(kuberay.render(made(STORED))) == {"rayjob.json"}
+    spec = manifest(STORED)["spec"]
+    assert (
+        spec["entrypoint"]
+        == "orchestrate study s3://bucket/runs/submissions/x/study.yaml --out s3://bucket/runs"
+    )
+    (container,) = spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    assert [variable["name"] for variable in container["env"]] == ["A", "MY_KEY"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (
+            {"setup": ("module load x",)},
+            "setup: needs a script that the pods can read, and 's3://bucket/runs'",
+        ),
+        ({"storage": "s3://bucket/a;b"}, r"storage and data: must be of letters.*got 's3://bucket/a;b/subm"),
+    ],
+)
+def test_on_an_object_store_there_is_no_script_for_what_needs_one(changed: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        manifest(dataclasses.replace(STORED, **changed))
+
+
 @pytest.mark.parametrize(
     ("study", "name"),
     [
@@ -129,8 +155,8 @@ def test_a_name_is_one_that_kubernetes_takes(study: str, name: str) -> None:
         ({"volumes": {}}, "storage: must be on one of the profile's volumes"),
         ({"volumes": {"claim": "/share"}}, "storage: must be on one of the profile's volumes"),
         ({"data": "/elsewhere"}, "data: must be on one of the profile's volumes, .* got '/elsewhere'"),
-        ({"storage": "/shared/a b"}, "storage: must be a path of letters"),
-        ({"storage": "/shared/$(x)"}, "storage: must be a path of letters"),
+        ({"storage": "/shared/a b"}, "storage and data: must be of letters"),
+        ({"storage": "/shared/$(x)"}, "storage and data: must be of letters"),
         ({"options": ("team",)}, "options: must be labels, name=value, for kind kuberay; got 'team'"),
         ({"options": ("team=a b",)}, "options: must be labels"),
     ],
@@ -168,7 +194,7 @@ def _strict(node: Any) -> Any:
     return found
 
 
-@pytest.mark.parametrize("profile", [SMALL, FULL], ids=["small", "full"])
+@pytest.mark.parametrize("profile", [SMALL, FULL, STORED], ids=["small", "full", "stored"])
 def test_kuberays_schema_takes_the_manifest(profile: Profile, schema: Draft202012Validator) -> None:
     assert [f"{e.json_path}: {e.message}" for e in schema.iter_errors(manifest(profile))] == []
 

@@ -21,7 +21,7 @@ print(json.dumps([sys.argv[1:], os.environ["WORD"], os.environ["SET"], os.getcwd
 """
 
 
-def script(kind: str, folder: Path) -> str:
+def script(kind: str, folder: Path, *, stored: bool = False) -> str:
     """What starts the rendered script."""
     profile = Profile(
         "x",
@@ -30,9 +30,12 @@ def script(kind: str, folder: Path) -> str:
         setup=('export SET="$WORD;$WORD"',),
     )
     module = local if kind == "local" else ray_jobs
-    made = job(folder, (sys.executable, "-c", SAY, NASTY, "--out", f"/x/{NASTY}"), profile)
+    made = job(
+        None if stored else folder, (sys.executable, "-c", SAY, NASTY, "--out", f"/x/{NASTY}"), profile
+    )
     files = dict(module.render(made))
-    placed(files, folder)
+    if not stored:
+        placed(files, folder)
     if kind == "local":
         return shlex.join(["bash", str(folder / "job.sh")])
     return str(json.loads(files["request.json"])["entrypoint"])
@@ -52,6 +55,15 @@ def test_every_word_reaches_the_command_as_it_is(kind: str, tmp_path: Path) -> N
     assert sorted(f.name for f in folder.iterdir() if f.name not in ("exit-status",)) == (
         ["job.sh"] if kind == "local" else ["job.sh", "request.json"]
     ), "nothing that the words say was done"
+
+
+def test_a_job_without_a_folder_brings_its_script_along(tmp_path: Path) -> None:
+    command = script("ray", tmp_path, stored=True)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    words, word, told, _ = json.loads(done.stdout)
+    assert (words, word, told) == ([NASTY, "--out", f"/x/{NASTY}"], NASTY, f"{NASTY};{NASTY}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_local_job_runs_where_it_was_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
