@@ -94,8 +94,8 @@ def _require_store(profile: Profile, place: str) -> None:
     if profile.kind == "slurm":
         raise UserError(
             f"storage: {place} is no folder, and Slurm writes a job's log into one; nothing was "
-            f"submitted. Give a folder that every node mounts, or run `orchestrate study STUDY --out {place}` in a batch "
-            "script of your own"
+            "submitted. Give a folder that every node mounts, or run `orchestrate study STUDY --out "
+            f"{place}` in a batch script of your own"
         )
     try:
         require_place(place)
