@@ -9,8 +9,10 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -182,6 +184,46 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
+def _local_node() -> Any:
+    """What Ray keeps of the cluster that this process has started; None where it does not name it."""
+    import ray
+
+    return getattr(getattr(getattr(ray, "_private", None), "worker", None), "_global_node", None)
+
+
+@contextlib.contextmanager
+def _signals_kept(node: Any) -> Iterator[None]:
+    """Signals are handled as before, during the body and after it.
+
+    Ray's core resets SIGTERM to end the process when it shuts down, at once and without a word. Then Ray ends
+    its processes, which takes a second, and a study has results to write and to deliver.
+
+    Args:
+        node: Ray's own, asked to end its processes within the body; None where it runs none.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    end = getattr(node, "kill_all_processes", None)
+
+    def handle_again() -> None:
+        for number, handler in kept.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+    def handle_again_and_end(*words: Any, **named: Any) -> Any:
+        handle_again()
+        return end(*words, **named) if end else None
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(handle_again)
+        if end:
+            node.kill_all_processes = handle_again_and_end
+            stack.callback(setattr, node, "kill_all_processes", end)
+        yield
+
+
 @contextlib.contextmanager
 def connect(
     address: str | None, *, cpus: float | None = None, lost: Callable[[str], None] | None = None
@@ -235,7 +277,7 @@ def connect(
             yield Cluster(address or "local", Machines(ray.nodes))
     finally:
         raylets = set() if address else own_raylets()
-        with _no_collection():
+        with _no_collection(), _signals_kept(_local_node()):
             ray.shutdown()
         end_leftovers(raylets)
 
@@ -266,8 +308,7 @@ def _lifeline(
         if not ray.is_initialized() or address.startswith("ray://"):
             return contextlib.nullcontext()
         return Lifeline(Knock(ray.get_runtime_context().gcs_address).ailment, lost, _LOOK_SECONDS)
-    node = getattr(getattr(getattr(ray, "_private", None), "worker", None), "_global_node", None)
-    processes = getattr(node, "all_processes", {})
+    processes = getattr(_local_node(), "all_processes", {})
 
     def mourn(reason: str) -> None:
         bury(processes)

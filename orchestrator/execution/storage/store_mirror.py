@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import threading
 import time
 import uuid
@@ -14,7 +13,6 @@ from typing import Any
 
 from filelock import FileLock
 
-from orchestrator.campaign.mending import copy_of
 from orchestrator.campaign.record import StudyRecord
 from orchestrator.errors import Unavailable
 from orchestrator.execution.lock import is_locked
@@ -22,15 +20,12 @@ from orchestrator.execution.storage.aside import finish_moving, move_aside
 from orchestrator.execution.storage.home import SIGN, Stored
 from orchestrator.execution.storage.lease import RENEW_SECONDS, Lease, is_held
 from orchestrator.execution.storage.mirror import Mirror
-from orchestrator.execution.storage.parts import Parts
 from orchestrator.execution.storage.prepared import send_data
+from orchestrator.execution.storage.record import StoredRecord
 from orchestrator.execution.storage.trials import StoredTrials, side_by_side
-from orchestrator.objects import Listed, Objects, Refused, patiently
-from orchestrator.tracking import whereabouts
+from orchestrator.objects import Objects, Refused, patiently
 from workloads.protocols.folder import Findings
 
-STUDY, IDENTITY, LEDGER = "study.yaml", "identity.json", "ledger"
-_SMALL = (IDENTITY, STUDY, whereabouts.FILE)
 DRIVERS = "drivers"
 _NO_STUDIES = ("data", "submissions")
 _PUSH_SECONDS = 3.0
@@ -64,13 +59,9 @@ class StoreMirror(Mirror):
         self._say = say
         self._halt: Callable[[str], None] = lambda text: None
         self._lease = Lease(objects, f"{self._study}/{DRIVERS}", say)
-        self._parts = Parts(objects, f"{self._study}/{LEDGER}")
+        self._record = StoredRecord(objects, study_dir)
         self._trials = StoredTrials(objects, study_dir)
         self._ledger: Path | None = None
-        self._sent: dict[str, bytes] = {}
-        """Content of small files that the store has."""
-        self._there: dict[str, Listed] = {}
-        """What the store held of the study when it was opened."""
         self._news = threading.Event()
         self._over = threading.Event()
         self._deadline = 0.0
@@ -118,7 +109,7 @@ class StoreMirror(Mirror):
             with self._alone():
                 # The driver of this machine has more than the store.
                 if not is_locked(self.study_dir):
-                    patiently(self._pull, _GREETING_SECONDS)
+                    patiently(self._record.pull, _GREETING_SECONDS)
         except OSError as error:
             raise Unavailable(str(error)) from error
 
@@ -158,16 +149,14 @@ class StoreMirror(Mirror):
             name = patiently(lambda: move_aside(self._objects, self._study, skip=DRIVERS), _GREETING_SECONDS)
         except OSError as error:
             raise Unavailable(f"{error}; run the command again to go on with it") from error
-        self._clear()
-        self._there, self._sent = {}, {}
-        self._parts.pull(self.study_dir / "ledger.jsonl")
+        self._record.start_anew()
         return f"{self._objects.place}/{name}"
 
     def has_trials(self) -> bool:
-        return any(name.startswith("trials/") for name in self._there)
+        return any(name.startswith("trials/") for name in self._record.there)
 
     def look(self, key: str) -> Findings:
-        return self._trials.look(key, self._there)
+        return self._trials.look(key, self._record.there)
 
     def send_data(self, folder: Path) -> None:
         try:
@@ -222,34 +211,11 @@ class StoreMirror(Mirror):
     def _open(self) -> None:
         finish_moving(self._objects, self._study, skip=DRIVERS)
         with self._alone():
-            self._pull()
+            self._record.pull()
 
     def _alone(self) -> FileLock:
         """Commands that read bring the copy up to date, too."""
         return FileLock(self.study_dir.parent / f".{self._study}.lock")
-
-    def _pull(self) -> None:
-        """Bring the working copy to where the store is."""
-        self._there = dict(self._objects.listed(self._study))
-        for name in _SMALL:
-            if name in self._there:
-                self._sent[name] = self._objects.get(f"{self._study}/{name}")
-        if self._sent.get(IDENTITY) != _content(self.study_dir / IDENTITY):
-            # What is here is of another study, or of one that was deleted there.
-            self._clear()
-        if not self._there:
-            return
-        self.study_dir.mkdir(parents=True, exist_ok=True)
-        for name, content in self._sent.items():
-            (self.study_dir / name).write_bytes(content)
-        self._parts.pull(self.study_dir / "ledger.jsonl")
-
-    def _clear(self) -> None:
-        ledger = self.study_dir / "ledger.jsonl"
-        for file in (ledger, copy_of(ledger), self.study_dir / IDENTITY, self.study_dir / STUDY):
-            file.unlink(missing_ok=True)
-        for folder in ("trials", "report"):
-            shutil.rmtree(self.study_dir / folder, ignore_errors=True)
 
     # -- in the thread --------------------------------------------------------------------------------
 
@@ -306,22 +272,10 @@ class StoreMirror(Mirror):
         self._halt(reason)
 
     def _push(self) -> None:
-        for name in _SMALL:
-            content = _content(self.study_dir / name)
-            if content is not None and content != self._sent.get(name):
-                self._objects.put(f"{self._study}/{name}", content)
-                self._sent[name] = content
         if self._ledger is not None:
-            self._parts.push(self._ledger)
+            self._record.push(self._ledger)
 
     def _release(self) -> None:
         # The lease ends by itself where the store cannot be told.
         with contextlib.suppress(OSError):
             self._lease.release()
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None

@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import os
+import signal
 import socket
 import weakref
 from pathlib import Path
@@ -178,6 +179,39 @@ def test_ray_shuts_down_with_no_garbage_left_and_none_collected_meanwhile(
         garbage.append(weakref.ref(Cycle()))
     assert seen == [(False, True)]
     assert gc.isenabled()
+
+
+def test_signals_are_handled_as_before_when_ray_has_reset_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's core does, on its way to the end of its processes, which takes a second."""
+    seen: list[Any] = []
+
+    class Node:
+        def kill_all_processes(self, *, allow_graceful: bool) -> None:
+            seen.extend([signal.getsignal(signal.SIGTERM), allow_graceful])
+
+    def shutdown() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        node.kill_all_processes(allow_graceful=True)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def handle(*_: object) -> None:
+        """What a study does."""
+
+    node = Node()
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    monkeypatch.setattr(ray, "shutdown", shutdown)
+    monkeypatch.setattr(ray._private.worker, "_global_node", node)
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        with cluster.connect(None):
+            pass
+        assert seen == [handle, True]
+        assert signal.getsignal(signal.SIGTERM) is handle
+        node.kill_all_processes(allow_graceful=False)
+        assert seen[2:] == [handle, False], "outside, Ray's own again"
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_machine_too_busy_for_ray_to_start_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
