@@ -305,6 +305,8 @@ class TrialResult:
     """Trainable parameters of the model and the loss."""
     notes: tuple[str, ...] = ()
     """What could not be measured, or needs care, in words."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Of the process that finished it: ``device`` (a GPU's or the processor's model) and ``torch``."""
 
 
 @dataclass(frozen=True)

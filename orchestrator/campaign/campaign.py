@@ -66,13 +66,16 @@ class Outcome:
     """Bytes of that GPU."""
     node: str = ""
     """Where it ran."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Of a complete trial (contract.TrialResult.environment)."""
 
     @property
-    def measured(self) -> Mapping[str, int | str]:
+    def measured(self) -> Mapping[str, Any]:
         """Where it ran and what was measured of the GPU, for the record, as far as it is known."""
-        where = {"node": self.node} if self.node else {}
+        where: dict[str, Any] = {"node": self.node} if self.node else {}
         memory = {"memory": self.memory, "device_memory": self.device_memory} if self.memory else {}
-        return {**where, **memory}
+        made = {"environment": dict(self.environment)} if self.environment else {}
+        return {**where, **memory, **made}
 
 
 class Campaign:

@@ -63,6 +63,10 @@ class TrialRecord:
     """Bytes of that GPU."""
     repeat: int = 0
     """Of its arm's search (see ``orchestrator.study.repeats``)."""
+    sessions: list[int] = field(default_factory=list)
+    """In which sessions attempts at it began, from 0, ascending."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """``device`` and ``torch`` of the process that finished it, where it is complete."""
 
     @property
     def place(self) -> str:
@@ -240,6 +244,9 @@ class StudyRecord:
             self.trials[key] = trial
             self._home(arm, trial)[event["seed"]] = trial
         trial.attempts = event["attempt"]
+        session = max(len(self.sessions) - 1, 0)
+        if session not in trial.sessions:
+            trial.sessions.append(session)
 
     @staticmethod
     def _home(arm: ArmRecord, trial: TrialRecord) -> dict[int, TrialRecord]:
@@ -290,6 +297,7 @@ class StudyRecord:
         trial.notes = list(dict.fromkeys([*event.get("notes", ()), *trial.added.get("notes", ())]))
         trial.memory = event.get("memory", 0)
         trial.device_memory = event.get("device_memory", 0)
+        trial.environment = event.get("environment", {})
 
     def _reopened(self, event: Event) -> None:
         """Files of a finished trial were damaged: it is to be finished once more."""

@@ -181,7 +181,10 @@ class Bridge:
                 reason += _advice(attempt.gpus)
             return Outcome("failed", {}, seconds, said["kind"], reason)
         notes = tuple(said["notes"])
-        return Outcome("complete", said["metrics"], said["seconds"], None, "", notes, needed, total)
+        return Outcome(
+            *("complete", said["metrics"], said["seconds"], None, "", notes, needed, total),
+            environment=said.get("environment", {}),
+        )
 
     def _death(self, attempt: _Attempt, seconds: float) -> Outcome:
         """The worker is gone, and could not say why."""

@@ -92,9 +92,7 @@ def bury(processes: Mapping[str, Iterable[Any]]) -> None:
     for process in own:
         with contextlib.suppress(OSError):
             process.kill()
-    for pid in workers_of(raylets):
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
+    _kill(workers_of(raylets))
     for process in own:
         with contextlib.suppress(subprocess.TimeoutExpired, OSError):
             process.wait(timeout=5)
@@ -110,16 +108,21 @@ def workers_of(raylets: Iterable[int], proc: Path = Path("/proc")) -> Iterator[i
                 yield int(folder.name)
 
 
-def own_raylets(proc: Path = Path("/proc")) -> set[int]:
-    """Raylets that this process started itself; none without ``/proc``."""
+def own_children(name: str = "", proc: Path = Path("/proc")) -> set[int]:
+    """Processes that this one started, of one name, or all; none without ``/proc``."""
     found = set()
     for folder in proc.glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
             # "pid (name) state parent ...", and a name may hold spaces.
-            name, _, rest = (folder / "stat").read_text().rpartition(")")
-            if name.endswith("(raylet") and int(rest.split()[1]) == os.getpid():
+            named, _, rest = (folder / "stat").read_text().rpartition(")")
+            if int(rest.split()[1]) == os.getpid() and (not name or named.endswith(f"({name}")):
                 found.add(int(folder.name))
     return found
+
+
+def own_raylets() -> set[int]:
+    """Of the local cluster that this process runs, or is about to."""
+    return own_children("raylet")
 
 
 def end_leftovers(raylets: set[int]) -> None:
@@ -128,10 +131,19 @@ def end_leftovers(raylets: set[int]) -> None:
     Two of Ray's agents tell the GCS server that their raylet has ended, and wait a minute for it where it has
     ended too.
     """
-    for pid in sorted(raylets & own_raylets()):
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-    for pid in workers_of(raylets):
+    _kill(raylets & own_raylets())
+    _kill(workers_of(raylets))
+
+
+def end_children() -> None:
+    """End every process of a local cluster without Ray: this process is about to leave."""
+    raylets = own_raylets()
+    _kill(own_children())
+    _kill(workers_of(raylets))
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.redaction import redacted
+from workloads.machine import processor_name
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scipy", "scikit-learn")
 
@@ -53,14 +54,7 @@ def processors() -> int:
 
 def hardware() -> dict[str, Any]:
     """The driver's machine, in plain words."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    return {"processor": model, "cores": processors(), "system": platform.platform()}
+    return {"processor": processor_name(), "cores": processors(), "system": platform.platform()}
 
 
 def session_facts(command: Sequence[str]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from orchestrator.campaign.ledger import read_events
 from orchestrator.campaign.standing import is_settled
 from orchestrator.errors import Interrupted, StudyChanged, StudyFailed, Unavailable
 from orchestrator.execution import cluster, packing
@@ -25,12 +24,12 @@ from orchestrator.execution.disk import full_disk, full_disk_text
 from orchestrator.execution.ending import Ending
 from orchestrator.execution.folder import claimed
 from orchestrator.execution.identity import identify
-from orchestrator.execution.lifeline import fruitless_sessions, leave
 from orchestrator.execution.provenance import processors, session_facts
 from orchestrator.execution.recording import Recording
 from orchestrator.execution.stop import Stop
 from orchestrator.execution.study_run import StudyRun
 from orchestrator.execution.verification import Verification, verify
+from orchestrator.execution.way_out import WayOut
 from orchestrator.tracking.store import check_store, is_new, resolve_uri
 from workloads.contract import DataFacts, DataMissing
 
@@ -39,8 +38,6 @@ _JOURNAL_SECONDS = 5.0
 _PUSH_SECONDS = 60.0
 _STOPPED_PUSH_SECONDS = 3.0
 """For the rest of the record to an object store, where a scheduler or the user waits for the end."""
-_RESTARTS = 3
-"""Of a local cluster that dies again and again before any trial gets a step further."""
 
 
 def run_study(run: StudyRun) -> None:
@@ -74,6 +71,7 @@ class _Session:
         self.record = self.recording.record
         self.display = self.recording.display
         self.ending = Ending(run, self.recording, uri, stop)
+        self.way_out = WayOut(run, stop, self.display, self.recording.ledger.path)
         self.skipped: list[tuple[str, str, str]] = []
         """Arm, regime and the reason, of what does not fit."""
         self.verified = Verification({}, ())
@@ -120,15 +118,15 @@ class _Session:
         cluster.prepare(self.run.address)
         preparing = pool.submit(self._prepare)
         if self._is_finished():
-            with self.stop.at_once():
+            with self.stop.at_once(self.way_out.give_up):
                 facts = preparing.result()
             if not self.verified.damaged:
                 self._open(facts, "none: everything was done already")
                 self.ending.deliver("done", self.ending.conclude("done"))
                 return "done"
-        with contextlib.ExitStack() as stack:
-            with self.stop.at_once():
-                found = stack.enter_context(cluster.connect(self.run.address, lost=self._lost))
+        with self.way_out.in_time(), contextlib.ExitStack() as stack:
+            with self.stop.at_once(self.way_out.give_up):
+                found = stack.enter_context(cluster.connect(self.run.address, lost=self.way_out.lost))
                 facts = preparing.result()
             self._open(facts, found.address)
             self.display.running(self._slots(found.machines()))
@@ -138,27 +136,6 @@ class _Session:
             concluding = pool.submit(self.ending.conclude, reason)
         self.ending.deliver(reason, concluding.result())
         return reason
-
-    def _lost(self, reason: str) -> None:
-        """The cluster has died under the study; called in a thread of its own, and ends the process.
-
-        Everything stands in the ledger, so this is like a kill of the driver and the same command again.
-        The study's own thread is not waited for: it may wait for the cluster.
-        """
-        self.display.close()
-        local = cluster.named(self.run.address) is None
-        if self.stop.trouble:
-            leave(StudyFailed(self.run.halted(self.stop.trouble)))
-        if self.stop():
-            leave(Interrupted(f"stopped by {self.stop.name}; {self.run.kept}"))
-        died = f"the {'local ' if local else ''}Ray cluster has died: {reason}"
-        fruitless = fruitless_sessions(read_events(self.recording.ledger.path))
-        if local and self.run.restart and fruitless <= _RESTARTS:
-            self.display.say(f"{died}; starting it again, nothing that was finished is lost")
-            sys.stdout.flush()
-            self.run.restart()
-        again = f" for the {_RESTARTS + 1}th time without any progress" if fruitless > _RESTARTS else ""
-        leave(StudyFailed(f"{died}{again}; {self.run.kept}"))
 
     def _is_finished(self) -> bool:
         """Whether an earlier run of the command has ended the study already."""

@@ -197,6 +197,7 @@ def _run(request: dict[str, Any], home: Home, reporter: _Reporter) -> dict[str, 
         "metrics": _finite(result.metrics),
         "seconds": result.train_seconds + result.evaluation_seconds,
         "notes": [redacted(note) for note in result.notes],
+        "environment": dict(result.environment),
     }
 
 

@@ -14,6 +14,7 @@ from orchestrator.report.budget import unequal_spending
 from orchestrator.report.comparison import all_confirm_trials, arm_record, confirm_trials, ordered_arms
 from orchestrator.report.measured import complete_count
 from orchestrator.report.metrics import table_metrics
+from orchestrator.report.origins import unlike
 from orchestrator.report.statistics import smallest_sign_flip_p
 from orchestrator.report.trial_notes import trial_notes
 from orchestrator.study.regimes import regimes, split_name
@@ -36,6 +37,7 @@ def cautions(spec: StudySpec, record: StudyRecord) -> tuple[str, ...]:
     for arm in ordered_arms(spec):
         found += _skipped(spec, record, arm)
     found += unequal_spending(spec, record)
+    found += _unlike(spec, record)
     found += _few_seeds(spec, record)
     for arm in ordered_arms(spec):
         found += _not_finite(spec, record, arm)
@@ -90,6 +92,23 @@ def _planned(spec: StudySpec, record: StudyRecord) -> dict[str, int]:
 
 def _listed(seeds: Iterable[int]) -> str:
     return ", ".join(str(seed) for seed in seeds)
+
+
+def _unlike(spec: StudySpec, record: StudyRecord) -> list[str]:
+    """Where the trials of the tables were not made by the same code on the same kind of machine."""
+    compared = {
+        trial.key: trial
+        for arm in spec.arms
+        for trial in all_confirm_trials(spec, record, arm)
+        if trial.state == "complete"
+    }
+    found = unlike(record, compared.values())
+    if not found:
+        return []
+    return [
+        f"The confirm trials were not all made alike: {'; '.join(found)}. A difference between arms may come "
+        "from that; to be sure, run the study anew with --fresh."
+    ]
 
 
 def _data(record: StudyRecord) -> list[str]:

@@ -13,23 +13,32 @@ from orchestrator.redaction import redacted
 from orchestrator.report import numbers
 from orchestrator.report.bookkeeping import parameters_text
 from orchestrator.report.cells import Cell, Column, Table
+from orchestrator.report.origins import session_fact, trial_fact
 from orchestrator.study.spec import ProtocolSpec, StudySpec
 
 
 def provenance_table(spec: StudySpec, record: StudyRecord) -> Table:
-    """What would be needed to do it again: command, commit, versions, machine, data and seeds."""
+    """What would be needed to do it again: command, commit, versions, machine, data and seeds.
+
+    Commit, versions and machine are those of the sessions that trained, not of one that only looked again.
+    """
     if not record.sessions:
         return Table("Provenance", (Column("what"), Column("value")), (), empty="The study was never opened.")
     session = record.sessions[-1]
+    trials = list(record.trials.values())
     commands = session.get("command") or ()
     pairs: list[tuple[str, str]] = [
         ("command", redacted(commands if isinstance(commands, str) else shlex.join(map(str, commands)))),
-        ("commit", str(session.get("commit") or "unknown")),
+        ("commit", session_fact(record, "commit")),
         ("started", _moment(record.sessions[0].get("t"))),
         ("runs of the command", str(len(record.sessions))),
     ]
-    for name in ("versions", "hardware", "data"):
-        pairs += _flat(name, session.get(name) or {})
+    for name in ("device", "torch"):
+        pairs += [(f"trials finished on: {name}", made)] if (made := trial_fact(trials, name)) else []
+    for group, shown in (("versions", "versions"), ("hardware", "driver's machine")):
+        for name in session.get(group) or {}:
+            pairs.append((f"{shown}: {name}", session_fact(record, group, name)))
+    pairs += _flat("data", session.get("data") or {})
     pairs += [
         ("model", _described(spec.model.name, spec.model.params)),
         ("projector", "none" if spec.model.projector is None else f"width {spec.model.projector}"),

@@ -82,6 +82,8 @@ def _accuracy(parts: list[str], headline: str) -> Metric | None:
         return _placed(_NORM, parts[0])
     if parts[0] == "train" and (chosen := read_selection(parts[1])):
         return chosen
+    if parts[0] == "validation" and re.fullmatch(r"ece_\d+", parts[1]):
+        return _placed(_CALIBRATION["ece"], parts[0])
     found = {"nll": _CALIBRATION["nll"], "loss": plain("loss"), "lr": plain("learning rate")}.get(parts[1])
     return _placed(found, parts[0]) if found else None
 

@@ -67,9 +67,8 @@ def arm_text(spec: StudySpec, arm: ArmRecord) -> str:
     return clipped(said)
 
 
-def sources(record: StudyRecord) -> Mapping[str, str]:
-    """MLflow's own tags of where a run comes from."""
-    session: Mapping[str, Any] = record.sessions[-1]
+def sources(session: Mapping[str, Any]) -> Mapping[str, str]:
+    """MLflow's own tags of where a run comes from, that was made in a session."""
     # MLflow shows what stands after the last slash.
     words = [Path(word).name if "/" in word else word for word in session.get("command", ())]
     found = {"mlflow.source.type": "LOCAL", "mlflow.source.name": clipped(shlex.join(words))}

@@ -59,7 +59,13 @@ class Runs:
             self._adopt(role, runs, children)
 
     def get(
-        self, role: str, name: str, started: float, tags: Mapping[str, str], parent: str | None = None
+        self,
+        role: str,
+        name: str,
+        started: float,
+        tags: Mapping[str, str],
+        parent: str | None = None,
+        own: Mapping[str, str] | None = None,
     ) -> str:
         """The id of the run that plays a role, made where it is missing.
 
@@ -67,14 +73,16 @@ class Runs:
             started: seconds since the epoch.
             tags: without the prefix.
             parent: run id.
+            own: MLflow's own tags, in place of the common ones.
         """
         if role not in self.ids and role in self._asked:
             mine = f"tags.`{PREFIX}instance` = '{self._instance}' AND tags.`{PREFIX}role` = '{role}'"
             if runs := self._search(mine):
                 self._adopt(role, runs, {})
         if role not in self.ids:
-            own = {**tags, "role": role, "instance": self._instance}
-            all_tags = {**self.common, **{PREFIX + name: value for name, value in own.items()}}
+            ours = {**tags, "role": role, "instance": self._instance}
+            mlflows = self.common if own is None else own
+            all_tags = {**mlflows, **{PREFIX + n: value for n, value in ours.items()}}
             if parent:
                 all_tags[_PARENT] = parent
             self._asked.add(role)

@@ -89,7 +89,7 @@ class MlflowWriter:
     def open_study(self, record: StudyRecord) -> str:
         """Begin a session: the runs of the study and its arms are running. Returns the study's run id."""
         self._runs = Runs(self._client, self.experiment_id, record.sessions[0]["instance"])
-        self._runs.common = sources(record)
+        self._runs.common = sources(record.sessions[-1])
         self._runs.look_up()
         session = record.sessions[-1]
         tags = {"study": self._spec.name, "commit": session["commit"], "data_hash": session["data"]["hash"]}
@@ -146,7 +146,8 @@ class MlflowWriter:
             self._runs.ended[role] = end
 
     def _trial_run(self, record: StudyRecord, trial: TrialRecord, role: str) -> str:
-        session = record.sessions[-1]
+        # Its run may be made sessions later, where the server was away.
+        session = record.sessions[trial.sessions[-1]] if trial.sessions else record.sessions[-1]
         tags = {
             "study": self._spec.name,
             "arm": trial.arm,
@@ -167,7 +168,7 @@ class MlflowWriter:
             parent = self.audit_run(record, trial.arm, trial.started)
         else:
             parent = self.arm_run(record, trial.arm)
-        run_id = self._runs.get(role, name, trial.started, tags, parent)
+        run_id = self._runs.get(role, name, trial.started, tags, parent, sources(session))
         if role not in self._runs.made and trial.key not in self._running and trial.ended is None:
             self._client.update_run(run_id, status="RUNNING")
         self._running.add(trial.key)
@@ -224,6 +225,7 @@ class MlflowWriter:
         tags = {"state": trial.state, "seconds": f"{trial.seconds:.3f}"}
         if trial.reason:
             tags["reason"] = clipped(trial.reason)
+        tags |= trial.environment
         return [RunTag(PREFIX + name, value) for name, value in tags.items()]
 
     def _log(

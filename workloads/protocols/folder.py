@@ -64,6 +64,7 @@ def write_result(folder: Path, key: str, result: TrialResult, reports: Sequence[
             "evaluation_seconds": result.evaluation_seconds,
             "parameters": result.parameters,
             "notes": list(result.notes),
+            "environment": dict(result.environment),
         },
         "reports": plain_reports(reports),
         "files": _listed(folder),

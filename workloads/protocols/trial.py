@@ -27,6 +27,7 @@ from workloads.evaluation.ood import noise_metrics
 from workloads.evaluation.scores import score
 from workloads.losses.base import Loss, LossContext
 from workloads.losses.build import build_loss
+from workloads.machine import environment
 from workloads.measurement.part import Part
 from workloads.measurement.subject import Subject
 from workloads.models.base import Classifier
@@ -235,6 +236,7 @@ class Trial:
             evaluation_seconds=self.evaluation_seconds,
             parameters=sum(p.numel() for p in (*self.model.parameters(), *self.engine.loss.parameters())),
             notes=measured.notes,
+            environment=environment(str(self.device)),
         )
         write_result(self.folder, self.config.key, result, self.reports)
         if self.config.stage == "search":

@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import OrchestrateError
-from orchestrator.execution import session
 from orchestrator.execution.lifeline import (
     Knock,
     Lifeline,
@@ -25,10 +23,10 @@ from orchestrator.execution.lifeline import (
     end_leftovers,
     fruitless_sessions,
     local_ailment,
+    own_children,
     own_raylets,
     workers_of,
 )
-from orchestrator.execution.stop import Stop
 
 SLEEP = [sys.executable, "-c", "import signal; signal.pause()"]
 
@@ -93,6 +91,8 @@ def test_what_a_raylet_of_this_process_left_is_ended_and_a_raylet_of_another_is_
         while own_raylets() != {mine.pid} and time.monotonic() < until:
             time.sleep(0.01)
         assert own_raylets() == {mine.pid}
+        assert own_children() >= {mine.pid, agent.pid, parent.pid}
+        assert other not in own_children()
         end_leftovers(own_raylets())
         assert [p.wait(timeout=10) for p in (mine, agent)] == [-signal.SIGKILL] * 2
         os.kill(other, 0)
@@ -106,7 +106,7 @@ def test_what_a_raylet_of_this_process_left_is_ended_and_a_raylet_of_another_is_
 
 def test_without_proc_no_worker_is_found(tmp_path: Path) -> None:
     assert list(workers_of([1], tmp_path / "nowhere")) == []
-    assert own_raylets(tmp_path / "nowhere") == set()
+    assert own_children("", tmp_path / "nowhere") == set()
     (tmp_path / "12").mkdir()
     (tmp_path / "12" / "environ").write_bytes(b"A=1\0RAY_RAYLET_PID=7\0")
     (tmp_path / "13").mkdir()
@@ -158,55 +158,6 @@ def test_a_head_that_is_away_for_a_while_is_waited_for_and_then_taken_for_dead()
 )
 def test_sessions_are_fruitless_that_brought_no_trial_further(kinds: list[str], count: int) -> None:
     assert fruitless_sessions({"event": kind} for kind in kinds) == count
-
-
-class Left(Exception):
-    """In place of the process's end."""
-
-
-@pytest.mark.parametrize(
-    ("address", "sessions", "stopped", "restarted", "status", "said"),
-    [
-        (None, 3, "", True, 0, ""),
-        (None, 4, "", False, 1, "the local Ray cluster has died: why for the 4th time without any progress"),
-        ("head:1", 1, "", False, 1, "the Ray cluster has died: why; kept"),
-        (None, 1, "SIGTERM", False, 130, "stopped by SIGTERM; kept"),
-    ],
-)
-def test_a_dead_cluster_is_started_again_only_where_that_helps(
-    monkeypatch: pytest.MonkeyPatch,
-    address: str | None,
-    sessions: int,
-    stopped: str,
-    restarted: bool,
-    status: int,
-    said: str,
-) -> None:
-    left: list[OrchestrateError] = []
-    began: list[bool] = []
-
-    def leave(error: OrchestrateError) -> None:
-        left.append(error)
-        raise Left
-
-    def restart() -> None:
-        began.append(True)
-        raise Left
-
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(session, "leave", leave)
-    monkeypatch.setattr(session, "read_events", lambda _: [{"event": "opened"}] * sessions)
-    stop = Stop()
-    stop.name = stopped
-    run = SimpleNamespace(address=address, restart=restart, kept="kept")
-    quiet = SimpleNamespace(close=lambda: None, say=lambda _: None)
-    recording = SimpleNamespace(ledger=SimpleNamespace(path=None))
-    own = SimpleNamespace(display=quiet, run=run, stop=stop, recording=recording)
-    with pytest.raises(Left):
-        session._Session._lost(own, "why")  # type: ignore[arg-type]
-    assert began == [True] * restarted
-    assert [error.exit_code for error in left] == [status] * (not restarted)
-    assert all(str(error).startswith(said) for error in left)
 
 
 def test_leaving_says_why_and_with_which_status() -> None:

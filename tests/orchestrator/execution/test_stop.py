@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import hashlib
 import os
 import signal
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.execution import stop as stop_module
 from orchestrator.execution.stop import Stop
 
 LONG = 20.0
@@ -47,6 +49,11 @@ def interrupted(body: Callable[[], None]) -> bool:
 def send_and_sleep(number: int) -> None:
     send(number)
     time.sleep(LONG)
+
+
+def deaf() -> None:
+    """Code that lets other threads run, and looks at no signal; it takes most of a second."""
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000)
 
 
 def wait(stop: Stop) -> None:
@@ -173,6 +180,46 @@ def test_a_handler_that_came_in_below_python_is_taken_off(tmp_path: Path) -> Non
             faulthandler.unregister(signal.SIGTERM)
         assert (printed.seek(0), printed.read()) == (0, "")
     assert stop.name == "SIGTERM"
+
+
+def test_a_signal_is_known_while_the_main_thread_does_not_run_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = Stop()
+    handled: list[int] = []
+    knew: list[bool] = []
+    ready = threading.Event()
+
+    def look() -> None:
+        ready.wait()
+        time.sleep(0.05)
+        send(signal.SIGTERM)
+        knew.append(stop.wait(LONG) and not handled)
+
+    monkeypatch.setattr(stop, "handle", lambda number, _: handled.append(number))
+    with stop.caught():
+        thread = threading.Thread(target=look)
+        thread.start()
+        ready.set()
+        deaf()
+        thread.join()
+    assert knew == [True]
+    assert handled == [signal.SIGTERM]
+
+
+def test_what_does_not_end_at_once_is_given_up_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stop_module, "_PATIENCE_SECONDS", 0.0)
+    given_up = threading.Event()
+    stop = Stop()
+
+    def body() -> None:
+        with stop.at_once(given_up.set):
+            threading.Timer(0.05, send, (signal.SIGTERM,)).start()
+            deaf()
+            assert given_up.is_set()
+            time.sleep(LONG)
+
+    with stop.caught():
+        assert interrupted(body)
+    assert given_up.is_set()
 
 
 def test_outside_the_main_thread_nothing_is_touched() -> None:

@@ -111,7 +111,7 @@ def test_every_run_names_the_command_and_the_commit_it_came_from(
         assert run.data.tags["mlflow.source.name"] == "orchestrate study 'a file.yaml'"
         assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
     monkeypatch.setenv("LAB_API_KEY", "a file.yaml")
-    assert sources(record)["mlflow.source.name"] == "orchestrate study '***'"
+    assert sources(record.sessions[-1])["mlflow.source.name"] == "orchestrate study '***'"
 
 
 def test_a_question_as_long_as_a_book_fits_into_a_tag() -> None:

@@ -233,3 +233,24 @@ def test_what_the_last_epoch_reported_and_the_model_keeps_is_one_point(
         trial = record.trials[key]
         last = [point for point in runs[f"trial:{key}"].points if point[1] == 6]
         assert last == model.points == sorted((name, 6, value) for name, value in trial.metrics.items())
+
+
+def test_a_run_that_is_made_sessions_later_says_what_its_trial_was_made_with(
+    finished: list[Event], folder: Path, store: str
+) -> None:
+    ended = next(e for e in finished if e["event"] == "finished" and e["state"] == "complete")
+    made = {**ended, "environment": {"device": "a GPU", "torch": "2.15.0+cu130"}}
+    again = {**finished[0], "t": finished[-1]["t"], "commit": "fedc", "command": ["orchestrate", "later"]}
+    record = StudyRecord.fold([made if e is ended else e for e in [*finished, again]])
+    writer = opened(record, "later", folder, store)
+    write(record, writer)
+    client = MlflowClient(store)
+    found = {
+        run.data.tags["orchestrate.role"]: run.data.tags
+        for run in client.search_runs([writer.experiment_id], max_results=1000)
+    }
+    tags = found[f"trial:{ended['key']}"]
+    assert tags["orchestrate.commit"] == finished[0]["commit"] != "fedc"
+    assert tags.get("mlflow.source.git.commit", "") == finished[0]["commit"]
+    assert (tags["orchestrate.device"], tags["orchestrate.torch"]) == ("a GPU", "2.15.0+cu130")
+    assert found["study"]["orchestrate.commit"] == "fedc", "that is about the session"
