@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import re
 import signal
 import subprocess
@@ -107,6 +109,29 @@ def test_sigterm_while_ray_starts_at_the_first_event_and_twice_while_confirming_
     assert trained_again(found.events) == 0
     assert {e["event"] for e in found.events} >= {"opened", "closed"}
     assert found.record.sessions[0]["session"] == 1, "the run that never began has no record"
+
+
+def test_sigterm_to_every_process_of_a_study_ends_it_in_words_and_it_goes_on(
+    study: Path, tmp_path: Path, drivers: list[Driver], undisturbed: Ended
+) -> None:
+    """As a scheduler tells a whole job. Ray's processes may hear it first, and wait for each other."""
+    for count, stage in ((3, "search"), (5, "confirm")):
+        driver = Driver(study, tmp_path)
+        drivers.append(driver)
+        driver.wait_for(reports(count, stage))
+        told = sorted(driver.processes(), key=lambda process: "orchestrate" in process[1])
+        for pid, _ in told:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        assert driver.process.pid in {pid for pid, _ in told}
+        stopped(driver, study)
+    last = Driver(study, tmp_path)
+    drivers.append(last)
+    status, output = last.finish()
+    assert status == 0, output
+    found = read_ended(tmp_path, "small")
+    assert differences(found, undisturbed) == []
+    assert trained_again(found.events) == 0
 
 
 def test_a_clock_that_jumps_by_days_changes_no_table_and_no_time_is_negative(
