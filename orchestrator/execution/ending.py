@@ -33,6 +33,7 @@ class Ending:
         self._stop = stop
         self._trouble = ""
         """Why there is no report."""
+        self._told: float | None = None
 
     def conclude(self, reason: str) -> Reported | None:
         """Close the record and write the report; None where there is none to write, or it failed."""
@@ -78,7 +79,7 @@ class Ending:
             writer.log_report(reported.folder)
 
         seconds = _STOPPED_DRAIN_SECONDS if stopped else _DRAIN_SECONDS
-        delivered = self._recording.tracker.drain(seconds, finish, (lambda: False) if stopped else self._stop)
+        delivered = self._recording.tracker.drain(seconds, finish, self._told_in_vain)
         if not delivered:
             print(
                 f"MLflow   NOT all was delivered to {self._place} ({self._recording.tracker.trouble}); "
@@ -90,6 +91,12 @@ class Ending:
             if self._place.startswith("sqlite:"):
                 place = self._run.mirror.named(str(self._run.out))
                 print(f"         see it with: orchestrate ui --out {place}", flush=True)
+
+    def _told_in_vain(self) -> bool:
+        """Whether somebody has told a finished study to stop, and has waited long enough."""
+        if self._told is None and self._stop.name:
+            self._told = time.monotonic()
+        return self._told is not None and time.monotonic() - self._told > _STOPPED_DRAIN_SECONDS
 
     def require_results(self) -> None:
         """Raise StudyFailed where the command should not look as if all were well."""

@@ -149,7 +149,7 @@ class Tracker:
         if self._delivered:
             self.trouble = "; ".join(dict.fromkeys(self._refused.values()))
         else:
-            self.trouble = self.trouble or f"the store did not answer within {seconds:g} s"
+            self.trouble = self.trouble or "the store did not answer in time"
             self._deadline = self._clock()
         return not self.trouble
 
