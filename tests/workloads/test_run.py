@@ -35,6 +35,7 @@ from workloads.data.prepared import folder as data_folder
 from workloads.evaluation.calibration import calibration_metrics, fit_temperature
 from workloads.evaluation.ood import rejection_metrics
 from workloads.evaluation.scores import score
+from workloads.machine import processor_name
 from workloads.run import prepare, run
 from workloads.training.checkpoint import read_checkpoint
 from workloads.training.engine import Engine
@@ -152,6 +153,7 @@ def test_a_search_trial_reports_every_epoch_and_learns(
     assert result.metrics["validation/accuracy"] > 0.9
     # 3x3 convolutions 1-4-8-16, batch norm, head 16-3
     assert result.parameters == 36 + 288 + 1152 + 2 * 28 + 16 * 3 + 3
+    assert result.environment == {"device": processor_name(), "torch": torch.__version__}
     assert result.train_seconds > 0
     assert result.evaluation_seconds > 0
     assert list(files(tmp_path)) == ["result.json"]

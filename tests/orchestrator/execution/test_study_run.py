@@ -95,6 +95,9 @@ def test_a_study_ends_with_every_result_where_it_belongs(undisturbed: Path) -> N
         assert {k: float(v) for k, v in run.data.params.items() if k in trial.params} == trial.params
         last = trial.reports[max(trial.reports)]
         assert run.data.metrics["noise/fpr95"] == last["noise/fpr95"]
+        assert set(trial.environment) == ({"device", "torch"} if trial.state == "complete" else set())
+        for name, value in trial.environment.items():
+            assert run.data.tags[f"orchestrate.{name}"] == value
         if trial.stage == "confirm":
             assert run.data.metrics["test/accuracy"] == trial.metrics["test/accuracy"]
 

@@ -74,7 +74,8 @@ def test_what_ended_an_attempt_is_told_apart(error: Exception, kind: str) -> Non
 
 
 Work = Callable[..., TrialResult]
-RESULT = TrialResult({"noise/fpr95": 0.5, "ood/x": math.nan}, 1.0, 0.5, 10, ("a note",))
+MADE = {"device": "a GPU", "torch": "2.15.0"}
+RESULT = TrialResult({"noise/fpr95": 0.5, "ood/x": math.nan}, 1.0, 0.5, 10, ("a note",), MADE)
 
 
 class Worker:
@@ -129,6 +130,7 @@ def test_a_finished_trial_says_what_it_measured_and_takes_the_cpus_it_was_given(
         "metrics": {"noise/fpr95": 0.5},
         "seconds": 1.5,
         "notes": ["a note"],
+        "environment": MADE,
     }
     assert json.loads(worker.sent[-1][REPORTS]) == [{"epoch": 1, "metrics": {"noise/fpr95": 0.5}}]
     assert MEMORY not in worker.sent[-1]

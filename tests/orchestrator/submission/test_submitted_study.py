@@ -34,16 +34,20 @@ def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 class User:
     """Types commands, and reads what they print."""
 
-    def __init__(self, folder: Path, out: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, out: Path, environment: dict[str, str] | None = None, place: str = ""
+    ) -> None:
         self.folder = folder
         self.out = out
+        """Where the study's folder lies on this machine."""
+        self.place = place or str(out)
         self.environment = {**os.environ, **(environment or {})}
         for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
             self.environment.pop(name, None)
 
     def types(self, *words: str | Path, status: int = 0) -> str:
         done = subprocess.run(
-            [COMMAND, *words, "--out", self.out],
+            [COMMAND, *words, "--out", self.place],
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,

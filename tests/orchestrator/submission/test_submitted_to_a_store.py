@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.faults.comparison import differences, read_ended, trained_again
-from orchestrator.campaign.ledger import read_events
 from orchestrator.execution.storage.cache import working_copy
 from orchestrator.objects import Objects
-from tests.orchestrator.execution.driver import COMMAND, study_file, undisturbed_run
+from tests.orchestrator.execution.driver import study_file, undisturbed_run
 from tests.orchestrator.execution.store import BUCKET, Store
 from tests.orchestrator.submission.ray_head import RayHead, missing
+from tests.orchestrator.submission.test_submitted_study import User
 
 pytest.importorskip("moto", reason="needs moto's S3 server (pip install moto[s3])")
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -25,43 +23,10 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400)]
 PLACE = f"s3://{BUCKET}/submitted"
 
 
-class User:
-    """Types commands on a machine with a cache of its own."""
-
-    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
-        self.folder = folder
-        self.cache = folder / "cache"
-        self.environment = {**os.environ, **variables, "ORCHESTRATE_CACHE": str(self.cache)}
-        for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
-            self.environment.pop(name, None)
-
-    @property
-    def copy(self) -> Path:
-        return working_copy(PLACE, self.environment)
-
-    def types(self, *words: str | Path, status: int = 0) -> str:
-        done = subprocess.run(
-            [COMMAND, *words, "--out", PLACE],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def waits_for(self, ready: Callable[[], bool], seconds: float = 200.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not ready():
-            assert time.monotonic() < deadline, self.types("logs", "last") + self.types("status", "last")
-            time.sleep(0.05)
-
-    def reported(self) -> int:
-        path = self.copy / "small" / "ledger.jsonl"
-        return sum(e["event"] == "reported" for e in read_events(path)) if path.exists() else 0
+def user_of(store: Store, folder: Path) -> User:
+    """Somebody on a machine with a cache of its own."""
+    variables = {**store.variables, "ORCHESTRATE_CACHE": str(folder / "cache")}
+    return User(folder, working_copy(PLACE, {**os.environ, **variables}), variables, PLACE)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +46,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 @pytest.fixture
 def user(store: Store, tmp_path: Path) -> User:
-    return User(tmp_path, dict(store.variables))
+    return user_of(store, tmp_path)
 
 
 def test_a_study_moves_from_the_background_to_a_cluster_that_shares_nothing_but_the_store(
@@ -96,13 +61,13 @@ def test_a_study_moves_from_the_background_to_a_cluster_that_shares_nothing_but_
     undisturbed = read_ended(undisturbed_run(tmp_path_factory, study), "small")
     said = user.types("submit", study, "--to", "local")
     assert f"Folder   {PLACE}/submissions/small-" in said
-    user.waits_for(lambda: user.reported() > 12)
+    user.waits_for(lambda: sum(e["event"] == "reported" for e in user.events()) > 12)
     assert ": running" in user.types("status", "last").splitlines()[0]
     again = user.types("submit", study, "--to", "local", status=2)
     assert "a driver works on this study already; nothing was submitted" in again
     assert ": stopped" in user.types("cancel", "last")
     assert "everything finished is kept" in user.types("logs", "last")
-    shutil.rmtree(user.cache)
+    shutil.rmtree(tmp_path / "cache")
 
     # The nodes have their own cache, and the credentials from where they start.
     with monkeypatch.context() as patch:
@@ -130,7 +95,7 @@ def test_a_study_moves_from_the_background_to_a_cluster_that_shares_nothing_but_
 
     # MLflow's records are where the driver was: the same command brings them here.
     user.types("study", study)
-    found = read_ended(user.copy, "small")
+    found = read_ended(user.out, "small")
     assert differences(found, undisturbed) == []
     assert trained_again(found.events) == 0
     opened = [e["cluster"] for e in found.events if e["event"] == "opened"]
