@@ -25,16 +25,23 @@ def session_fact(record: StudyRecord, *path: str) -> str:
 
 def trial_fact(trials: Iterable[TrialRecord], name: str) -> str:
     """``device`` or ``torch`` of the processes that finished trials; empty where none says so."""
-    return _shown(Counter(t.environment[name] for t in trials if name in t.environment))
+    return _shown(_made_on(trials, name))
 
 
 def unlike(record: StudyRecord, trials: Iterable[TrialRecord]) -> list[str]:
-    """What differs between trials that are compared: ``torch: 2.14.1 (5 trials), 2.15.0 (10 trials)``."""
+    """What differs between trials that are compared: ``torch 2.14.1 (5 trials), 2.15.0 (10 trials)``."""
     known = list(trials)
     found = {"commit": _values(record, known, "commit")}
     found |= {name: _values(record, known, "versions", name) for name in _NUMERIC}
-    found["device"] = Counter(t.environment["device"] for t in known if "device" in t.environment)
+    found["device"] = _made_on(known, "device")
+    # Nodes of a cluster have installations of their own.
+    if len(workers := _made_on(known, "torch")) > 1:
+        found["torch"] = workers
     return [f"{name} {_shown(values)}" for name, values in found.items() if len(values) > 1]
+
+
+def _made_on(trials: Iterable[TrialRecord], name: str) -> Counter[str]:
+    return Counter(t.environment[name] for t in trials if name in t.environment)
 
 
 def _values(record: StudyRecord, trials: Iterable[TrialRecord], *path: str) -> Counter[str]:

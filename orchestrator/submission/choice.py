@@ -101,6 +101,11 @@ def _require_store(profile: Profile, place: str) -> None:
         require_place(place)
     except BadPlace as error:
         raise UserError(f"storage: {redacted(place)}: {error}") from error
+    if "?" in place:
+        raise UserError(
+            f"storage: {redacted(place)}: must hold no ? for a submission, whose nodes read it too: set "
+            "AWS_ENDPOINT_URL_S3 and the like where they start"
+        )
 
 
 def home_of(profile: Profile) -> Path | None:

@@ -71,6 +71,18 @@ def stopped(driver: Driver, study: Path) -> None:
     assert not left, "processes were left behind"
 
 
+def ends_the_same(study: Path, out: Path, drivers: list[Driver], undisturbed: Ended) -> Ended:
+    """The study goes on to its end, as if nothing had been."""
+    last = Driver(study, out)
+    drivers.append(last)
+    status, output = last.finish()
+    assert status == 0, output
+    found = read_ended(out, "small")
+    assert differences(found, undisturbed) == []
+    assert trained_again(found.events) == 0
+    return found
+
+
 def test_sigterm_while_ray_starts_at_the_first_event_and_twice_while_confirming_stops_the_same_study(
     study: Path, tmp_path: Path, drivers: list[Driver], undisturbed: Ended
 ) -> None:
@@ -100,13 +112,7 @@ def test_sigterm_while_ray_starts_at_the_first_event_and_twice_while_confirming_
     before = read_ended(tmp_path, "small")
     assert "RUNNING" not in {run.info.status for run in before.runs}
 
-    last = Driver(study, tmp_path)
-    drivers.append(last)
-    status, output = last.finish()
-    assert status == 0, output
-    found = read_ended(tmp_path, "small")
-    assert differences(found, undisturbed) == []
-    assert trained_again(found.events) == 0
+    found = ends_the_same(study, tmp_path, drivers, undisturbed)
     assert {e["event"] for e in found.events} >= {"opened", "closed"}
     assert found.record.sessions[0]["session"] == 1, "the run that never began has no record"
 
@@ -125,13 +131,7 @@ def test_sigterm_to_every_process_of_a_study_ends_it_in_words_and_it_goes_on(
                 os.kill(pid, signal.SIGTERM)
         assert driver.process.pid in {pid for pid, _ in told}
         stopped(driver, study)
-    last = Driver(study, tmp_path)
-    drivers.append(last)
-    status, output = last.finish()
-    assert status == 0, output
-    found = read_ended(tmp_path, "small")
-    assert differences(found, undisturbed) == []
-    assert trained_again(found.events) == 0
+    ends_the_same(study, tmp_path, drivers, undisturbed)
 
 
 def test_a_clock_that_jumps_by_days_changes_no_table_and_no_time_is_negative(

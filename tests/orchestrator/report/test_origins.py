@@ -84,3 +84,8 @@ def test_the_devices_of_the_trials_are_told_and_several_are_warned_of() -> None:
     assert told(story.record()) == []
     ends[-1]["environment"] = {"device": CPU, "torch": "2.15.0+cu130"}
     assert f"device {CPU} (1 trial), {GPU}" in told(story.record())[0]
+    ends[-1]["environment"] = {"device": GPU, "torch": "2.16.0"}
+    (said,) = told(story.record())
+    assert "torch 2.15.0+cu130 (" in said, "a node of the cluster has another version"
+    assert "2.16.0 (1 trial)" in said
+    assert "device" not in said

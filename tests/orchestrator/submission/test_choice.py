@@ -95,6 +95,12 @@ def test_slurm_is_refused_an_object_store_in_plain_words() -> None:
         storage_here(Profile("lab", "slurm", storage="s3://bucket/runs"), make=False)
 
 
+def test_settings_of_a_store_belong_to_the_nodes_and_not_into_a_submission() -> None:
+    stored = "s3://bucket/runs?endpoint_override=http://127.0.0.1:9000"
+    with pytest.raises(UserError, match=r"must hold no \? for a submission, whose nodes read it too"):
+        storage_here(Profile("lab", "ray", storage=stored), make=False)
+
+
 def test_a_login_in_a_store_is_refused_and_not_repeated() -> None:
     with pytest.raises(UserError, match=r"storage: s3://\*\*\*@bucket: must not hold a login"):
         storage_here(Profile("lab", "ray", storage="s3://me:secret@bucket"), make=False)
